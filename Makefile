@@ -1,0 +1,74 @@
+# Understudy: everything that a person does with the tree. Needs python3 (3.11 or newer), make and git; the rest is
+# installed in .venv from requirements.lock by the first command that needs it.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+CHECK ?=
+
+BIN := $(VENV)/bin
+PIP_TOOLS := pip-tools==7.6.2
+EXTRAS := flask starlette fastapi demo test bench lock
+TIDY := tests/test_tidy.py tests/unit/test_tidy_rules.py
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench lock clean
+.NOTPARALLEL:
+
+help: ## show this list
+	@echo "Understudy: make TARGET [PYTHON=python3.12] [VENV=.venv] [ARGS=...]"
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /|/' | awk -F '|' '{ printf "  %-8s %s\n", $$1, $$2 }'
+
+venv: ## make .venv from requirements.lock, if it is missing or stale
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "understudy: there is no '$(PYTHON)' here. Debian, Ubuntu: sudo apt-get install python3 python3-venv" >&2; \
+	  exit 1; }
+	@$(PYTHON) .ci/venv.py $(VENV)
+
+demo: venv ## three members on this machine and a shop to click in; CHECK=1 does it without a person
+	@echo "demo: starting three members on loopback$(if $(filter-out 0 no,$(CHECK)),; killing one under load and counting what is lost, until Ctrl-C)"
+	@exec $(BIN)/understudy demo $(if $(filter-out 0 no,$(CHECK)),--check) $(ARGS)
+
+test: venv ## all tests: unit, property, commands, conformance, history, tidy, system; ARGS goes to pytest
+	@echo "test: running $(if $(ARGS),pytest $(ARGS),all tests; the system tests start real processes and come last)"
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: venv ## format, lint, types (strict) and the house rules
+	@echo "check: the format of every file (ruff format)"
+	@$(BIN)/ruff format --check .
+	@echo "check: lint (ruff check)"
+	@$(BIN)/ruff check .
+	@echo "check: types (mypy --strict src)"
+	@$(BIN)/python -m mypy --strict src
+	@echo "check: the house rules ($(TIDY))"
+	@$(BIN)/python -m pytest --quiet $(TIDY)
+
+format: venv ## put every file in its format and mend what the linter can mend
+	@echo "format: rewriting files (ruff check --fix, ruff format)"
+	@$(BIN)/ruff check --fix --exit-zero .
+	@$(BIN)/ruff format .
+
+bench: venv ## the request path beside redis, as a table
+	@command -v redis-server >/dev/null 2>&1 || \
+	  echo "bench: redis-server is not installed, so there is nothing to compare with. Debian, Ubuntu: sudo apt-get install redis-server"
+	@echo "bench: measuring the request path (bench/request_path.py)"
+	@exec $(BIN)/python bench/request_path.py $(ARGS)
+
+lock: ## write requirements.lock anew from pyproject.toml (oldest supported Python); ARGS=--upgrade for newer versions
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "lock: the lock is made with the oldest supported Python, so that it covers them all: make PYTHON=python3.11 lock" >&2; \
+	  exit 1; }
+	@echo "lock: resolving pyproject.toml with $(PIP_TOOLS) in a temporary environment (some minutes)"
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT INT TERM; \
+	  $(PYTHON) -m venv "$$tools"; \
+	  "$$tools/bin/python" -m pip install --quiet "$(PIP_TOOLS)"; \
+	  CUSTOM_COMPILE_COMMAND="make lock" "$$tools/bin/pip-compile" --quiet --generate-hashes --allow-unsafe \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras \
+	    $(addprefix --extra=,$(EXTRAS)) --output-file=requirements.lock $(ARGS) pyproject.toml
+	@if grep -nE '^ *(-|[a-z0-9-]+ *@)|://' requirements.lock | grep -v -- '--hash='; then \
+	  echo "lock: the lines above name an index or a place; mend that before committing" >&2; exit 1; fi
+
+clean: ## remove .venv, caches and build products
+	@echo "clean: removing $(VENV), caches and build products"
+	@rm -rf $(VENV) $(VENV).old-* build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,93 @@
+"""Every limit, with its unit in its name and its reason beside it.
+
+Settings that a user may change live in ``config``; these are the bounds that hold whatever is configured.
+"""
+
+from __future__ import annotations
+
+FORMAT_VERSION = 1
+"""Of store rows and messages; a member of another version is refused."""
+
+# --- ids, names ----------------------------------------------------------------------------------------------------
+
+COOKIE_CHARS_MAX = 128
+"""Longer cookie values are refused before they are parsed: an id has 32 characters, a route at most 32."""
+MEMBER_NAME_CHARS_MAX = 32
+"""A member's name is the route in every cookie, and a field of every proxy entry."""
+SOCKET_PATH_BYTES_MAX = 107
+"""``sun_path`` of a Unix socket on Linux, less its final zero."""
+CLUSTER_NAME_CHARS_MAX = 32
+"""With a member's name of full length the default directory still leaves room for the socket's path."""
+APPLICATION_NAME_CHARS_MAX = 64
+"""Hashed into every key; long enough for a dotted module path."""
+
+# --- secrets and settings ------------------------------------------------------------------------------------------
+
+SECRET_BYTES_MIN = 16
+"""128 bits if it is random; shorter ones are typed words, and every id's MAC hangs on it."""
+SECRETS_MAX = 8
+"""Valid at once: each costs one more hash for a cookie that none of them made."""
+SECRET_FILE_BYTES_MAX = 16_384
+"""``SECRETS_MAX`` long secrets; a larger file was given by mistake."""
+CONFIG_FILE_BYTES_MAX = 1 << 20
+"""A ``pyproject.toml`` may be large; more than this is not a file of settings."""
+
+# --- values and sessions ---------------------------------------------------------------------------------------------
+
+SESSION_BYTES_MAX = 1 << 20
+"""Default of ``session_bytes_max``: a session is replicated whole when a copy is new."""
+ATTRIBUTES_MAX = 4096
+"""Attributes of one session; bounds the work of one merge."""
+ATTRIBUTE_NAME_CHARS_MAX = 256
+VALUE_DEPTH_MAX = 32
+"""Nesting of one value; below the interpreter's recursion limit in every worker kind."""
+SIBLINGS_MAX = 64
+"""Concurrent values kept side by side for one attribute; more than members could have written in one partition."""
+RECENT_COMMITS_MAX = 16
+"""Commit ids an entry remembers: more than the commits of one session that can be unanswered at once in practice."""
+CONTEXT_INCARNATIONS_MAX = 64
+"""Incarnations in one entry's context before the oldest carrier-less ones leave it."""
+TRANSACT_TRIES_MAX = 50
+"""Tries of ``transact`` before it gives up; each try means that another request succeeded."""
+
+# --- frames ----------------------------------------------------------------------------------------------------------
+
+FRAME_BYTES_MAX = 4 << 20
+"""One frame on a socket or one message between members: a whole session, its names and its header, with room."""
+BATCH_ENTRIES_MAX = 64
+"""Entries that one agent transaction, one announcement or one comparison touches: bounds how long others wait."""
+WORKER_CONNECTIONS_MAX = 1024
+"""Connections from workers and tools to one agent."""
+REQUESTS_IN_FLIGHT_MAX = 16_384
+"""Unanswered requests that an agent holds; further ones are answered "unavailable" at once."""
+
+# --- store -----------------------------------------------------------------------------------------------------------
+
+STORE_BYTES_MAX = 1 << 30
+"""Default of ``store_bytes_max``: the size of the sparse map; only used pages take room."""
+STORE_SOFT_LIMIT = 0.9
+"""Share of the map above which new sessions are refused, so that changes and deletions always find pages."""
+STORE_READERS_MAX = 4096
+"""LMDB's reader table; its own default of 126 fails with many threads."""
+
+# --- protocol --------------------------------------------------------------------------------------------------------
+
+MEMBERS_MAX = 128
+"""A mesh of agents; more members want zenoh's own routers between them."""
+LEASE_SLOTS_MAX = 256
+"""Slots of the lease board: twice the members, so that names that left do not crowd out new ones."""
+ACKNOWLEDGED_CONTEXTS_MAX = 200_000
+"""Contexts remembered per (peer, session) as the base of the next delta; a forgotten one costs one whole entry."""
+LOCATE_HOPS_MAX = 4
+"""Hints followed for one request before all members are asked."""
+LOCATES_PER_SECOND_MAX = 200
+"""Questions to all members per second and agent."""
+UNKNOWN_REMEMBERED_MAX = 10_000
+"""Keys remembered as unknown to all, so that a repeated foreign cookie costs no second question."""
+UNKNOWN_REMEMBERED_MS = 5_000
+"""How long such a negative answer is believed."""
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+LOG_BYTES_MAX = 10_000_000
+"""One agent log file; two are kept."""

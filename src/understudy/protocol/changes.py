@@ -1,0 +1,107 @@
+"""Which pure function of the model each change names: the bridge between the engine and the store.
+
+The executor calls ``perform`` inside the store's transaction. What a change needs from the world (the instant, the
+next commit number) comes in through ``Environment``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from understudy.model import roles
+from understudy.model.commit import Commit, Outcome, Stamp, committed, created, refusal, touched
+from understudy.model.entry import Entry, Epoch, Role
+from understudy.protocol import commands as c
+
+IDLE_SLACK = 10
+"""A copy's access time may be later than the primary's by messages' travel: one tenth of the idle timeout is not
+taken as use since then."""
+
+
+class Environment(NamedTuple):
+    """The world, as arguments."""
+
+    settings: c.Settings
+    now_ms: int
+    next_number: Callable[[], int]
+    is_nearly_full: Callable[[], bool]
+
+
+def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:
+    """Apply the change that ``what`` names. A number is drawn only if the change is made."""
+    me, now = env.settings.member, env.now_ms
+    match what:
+        case c.DoCommit(commit=commit, backups=backups):
+            return _commit(entry, commit, backups, env)
+        case c.CopyIn(delta=delta):
+            return roles.copied(entry, delta, me, now)
+        case c.Learn(location=location):
+            return roles.learned(entry, me, location, now)
+        case c.GivePromise(promise=promise, location=location, heard=heard):
+            return roles.promised(entry, promise, me, location, heard)
+        case c.Expire():
+            return _expire(entry, env)
+        case c.ForgetCopy(epoch=epoch):
+            return _forget(entry, epoch, now)
+        case c.DropLost(epoch=epoch):
+            droppable = entry is not None and entry.role is Role.PROXY and not entry.ended and entry.epoch <= epoch
+            return (Outcome.REMOVED, None) if droppable else (Outcome.UNCHANGED, entry)
+    if entry is None:
+        return Outcome.UNKNOWN, None
+    match what:
+        case c.Touch(age_ms=age_ms):
+            return touched(entry, now - age_ms)
+        case c.Promote(promise=promise, backups=backups, found=found):
+            return roles.promoted(entry, promise, me, backups, found, now, env.next_number())
+        case c.SetBackups(backups=backups):
+            return roles.listed(entry, backups, env.next_number())
+        case c.HandOver(to=to):
+            return roles.handed_over(entry, to, env.settings.chooser, env.next_number())
+        case c.StepDown(whole=whole, unanswered=unanswered):
+            return roles.stepped_down(entry, whole, me, unanswered, env.settings.lives | {env.settings.incarnation}, now)
+        case c.TakeContribution(delta=delta):
+            return roles.contributed(entry, delta, env.next_number(), now)
+        case c.ReleaseCopy(epoch=epoch):
+            return roles.released(entry, me, epoch)
+    raise AssertionError(f"no such change: {what!r}")
+
+
+def _commit(
+    entry: Entry | None, commit: Commit, backups: tuple[str, ...], env: Environment
+) -> tuple[Outcome, Entry | None]:
+    settings = env.settings
+    if entry is None and commit.creates is None:
+        return Outcome.UNKNOWN, None
+    if entry is None and env.is_nearly_full():
+        return Outcome.STORE_FULL, None
+    unnumbered = Stamp(
+        settings.member, settings.incarnation, 0, env.now_ms, settings.grace_ms, settings.bytes_max
+    )
+    if entry is not None:
+        refused = refusal(entry, commit, unnumbered)
+        if refused is not None:
+            return refused, entry
+        return committed(entry, commit, unnumbered._replace(number=env.next_number()))
+    return created(commit, unnumbered._replace(number=env.next_number()), backups, settings.chooser)
+
+
+def _expire(entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:
+    if entry is None:
+        return Outcome.UNCHANGED, None
+    if entry.ended:
+        due = entry.ended_ms + env.settings.forget_ms
+        return (Outcome.REMOVED, None) if env.now_ms >= due else (Outcome.UNCHANGED, entry)
+    if entry.role is Role.PRIMARY and entry.expired(env.now_ms):
+        return Outcome.REMOVED, None
+    return Outcome.UNCHANGED, entry
+
+
+def _forget(entry: Entry | None, epoch: Epoch, now_ms: int) -> tuple[Outcome, Entry | None]:
+    if entry is None or entry.ended or entry.role is Role.PRIMARY or entry.epoch > epoch:
+        return Outcome.UNCHANGED, entry
+    deadline = entry.times.deadline_ms
+    slack_ms = max(1_000, entry.times.idle_timeout_ms // IDLE_SLACK)
+    if entry.role is Role.BACKUP and deadline is not None and now_ms < deadline - slack_ms:
+        return Outcome.REFUSED, entry
+    return Outcome.REMOVED, None

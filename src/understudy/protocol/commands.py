@@ -1,0 +1,453 @@
+"""What goes into the engine and what comes out: events (past), commands (imperative), facts (for people).
+
+These lists are closed. The engine never acts: the executor carries commands out, in order, and feeds the results
+back as events. Entries appear in events while they are handled and are never kept.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import msgspec
+
+from understudy.model.commit import Commit, Outcome
+from understudy.model.delta import Delta
+from understudy.model.entry import Entry, Epoch, Location, Promise
+from understudy.protocol.messages import CommitAnswer, FetchAnswer, MemberMessage, Request
+
+Ticket = int
+"""Names one request of a worker; the executor knows which connection it belongs to."""
+
+# --- changes: pure functions of model, by name and arguments -------------------------------------------------------
+
+
+class DoCommit(NamedTuple):
+    """commit.committed, or commit.created with ``backups`` for a new session."""
+
+    job: int
+    commit: Commit
+    backups: tuple[str, ...] = ()
+
+
+class Touch(NamedTuple):
+    age_ms: int
+    forward: bool = False
+    """Came from a worker or a proxy: tell the primary or the backups, too."""
+
+
+class CopyIn(NamedTuple):
+    """roles.copied: a Replicate from ``sender``."""
+
+    sender: str
+    number: int
+    delta: Delta
+
+
+class Learn(NamedTuple):
+    """roles.learned."""
+
+    location: Location
+    sender: str = ""
+
+
+class GivePromise(NamedTuple):
+    """roles.promised, for one question of an inquiry of ``sender``."""
+
+    sender: str
+    inquiry: int
+    promise: Promise
+    context: dict[int, int]
+    location: Location
+    heard: frozenset[str]
+
+
+class Promote(NamedTuple):
+    """roles.promoted."""
+
+    inquiry: int
+    promise: Promise
+    backups: tuple[str, ...]
+    found: tuple[Delta, ...]
+    hold_ms: int
+
+
+class SetBackups(NamedTuple):
+    """roles.listed; ``released`` are told once the change is stored."""
+
+    backups: tuple[str, ...]
+    released: tuple[str, ...] = ()
+
+
+class HandOver(NamedTuple):
+    """roles.handed_over."""
+
+    to: str
+
+
+class StepDown(NamedTuple):
+    """roles.stepped_down."""
+
+    whole: Delta
+    unanswered: frozenset[int]
+
+
+class TakeContribution(NamedTuple):
+    """roles.contributed."""
+
+    sender: str
+    number: int
+    delta: Delta
+
+
+class ReleaseCopy(NamedTuple):
+    """roles.released."""
+
+    epoch: Epoch
+
+
+class Expire(NamedTuple):
+    """Remove an entry that is due: an expired primary, a tombstone past its time."""
+
+
+class ForgetCopy(NamedTuple):
+    """Remove a copy or proxy whose primary has expired the session, unless the copy was used since."""
+
+    epoch: Epoch
+
+
+class DropLost(NamedTuple):
+    """Remove a proxy entry none of whose holders lives any more."""
+
+    epoch: Epoch
+
+
+What = (
+    DoCommit
+    | Touch
+    | CopyIn
+    | Learn
+    | GivePromise
+    | Promote
+    | SetBackups
+    | HandOver
+    | StepDown
+    | TakeContribution
+    | ReleaseCopy
+    | Expire
+    | ForgetCopy
+    | DropLost
+)
+
+# --- purposes: why something was read, echoed with the result ------------------------------------------------------
+
+
+class ServeJob(NamedTuple):
+    job: int
+
+
+class Resend(NamedTuple):
+    """Send the entry to ``to`` again, as a delta to what it has acknowledged."""
+
+    to: str
+
+
+class Recheck(NamedTuple):
+    """Look at everything that names a member which was lost, came back or leaves."""
+
+    member: str
+
+
+class Protect(NamedTuple):
+    """Give a backup to a primary that lacks one."""
+
+
+class Transfer(NamedTuple):
+    """Announce every session whose primary is here to a member that joined."""
+
+    to: str
+    count: int = 0
+
+
+class CompareAll(NamedTuple):
+    """Compare all entries that this member held when it started."""
+
+    round: int
+
+
+class CompareOne(NamedTuple):
+    """Compare one key now: a request needs it."""
+
+    asked: tuple[str, ...] = ()
+
+
+class AnswerCompare(NamedTuple):
+    """Answer a peer's comparison."""
+
+    sender: str
+    comparison: int
+    items: tuple[tuple[bytes, Epoch, dict[int, int]], ...]
+
+
+class Inquire(NamedTuple):
+    """Begin to ask, promise, promote."""
+
+
+class Reap(NamedTuple):
+    """Expire what is due."""
+
+
+class Recover(NamedTuple):
+    """Take the outbox of an earlier life up again."""
+
+
+class Leave(NamedTuple):
+    """Hand over what is primary here."""
+
+
+class Answer(NamedTuple):
+    """Answer a Locate."""
+
+    sender: str
+    request: int
+
+
+Purpose = (
+    ServeJob
+    | Resend
+    | Recheck
+    | Protect
+    | Transfer
+    | CompareAll
+    | CompareOne
+    | AnswerCompare
+    | Inquire
+    | Reap
+    | Recover
+    | Leave
+    | Answer
+)
+
+
+class ScanKind(enum.IntEnum):
+    """Which list of the store a Scan reads."""
+
+    ALL = 1
+    MEMBER = 2
+    LACKING = 3
+    DUE = 4
+    OUTBOX = 5
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+class Send(NamedTuple):
+    """Give a message to the network, after the transaction is durable."""
+
+    to: str
+    message: MemberMessage
+
+
+class Change(NamedTuple):
+    """Apply a pure function to one entry in the transaction; the result comes back as Changed, at once."""
+
+    key: bytes
+    what: What
+
+
+class Read(NamedTuple):
+    """Read entries; each comes back as Looked, at once."""
+
+    keys: tuple[bytes, ...]
+    purpose: Purpose
+
+
+class Scan(NamedTuple):
+    """Read the next keys of a list, in a later transaction; they come back as Scanned."""
+
+    kind: ScanKind
+    purpose: Purpose
+    member: str = ""
+    after: bytes | None = None
+    after_number: int = 0
+
+
+class Settle(NamedTuple):
+    """Remove outbox rows: peers hold these changes."""
+
+    numbers: tuple[int, ...]
+
+
+class Mark(NamedTuple):
+    """Mark outbox rows: an answer leaves unprotected."""
+
+    numbers: tuple[int, ...]
+
+
+class Reply(NamedTuple):
+    """Answer a worker, after the transaction is durable."""
+
+    ticket: Ticket
+    answer: FetchAnswer | CommitAnswer
+
+
+class Publish(NamedTuple):
+    """Tell the workers until when ``peer`` has granted a lease, on the store clock."""
+
+    peer: str
+    until_ms: int
+
+
+class Note(NamedTuple):
+    """Keep a small value of the member's own in the store."""
+
+    name: str
+    value: bytes
+
+
+class FactKind(enum.StrEnum):
+    """Everything that may happen and that people want to know of."""
+
+    MEMBER_FOUND = "member found"
+    MEMBER_SUSPECTED = "member suspected"
+    MEMBER_LOST = "member lost"
+    MEMBER_RETURNED = "member returned"
+    MEMBER_LEAVES = "member leaves"
+    SESSION_CREATED = "session created"
+    SESSION_ENDED = "session ended"
+    SESSION_EXPIRED = "session expired"
+    SESSION_LOST = "session lost"
+    SESSION_UNKNOWN = "session unknown"
+    SESSION_UNAVAILABLE = "session unavailable"
+    PROMOTED = "promoted"
+    PROMISED = "promised"
+    PROMOTION_DROPPED = "promotion dropped"
+    STEPPED_DOWN = "stepped down"
+    CONTRIBUTED = "contributed"
+    HANDED_OVER = "handed over"
+    BACKUP_CHOSEN = "backup chosen"
+    BACKUP_RELEASED = "backup released"
+    ANSWERED_UNPROTECTED = "answered unprotected"
+    COMMIT_REPEATED = "commit repeated"
+    COMMIT_CONFLICTED = "commit conflicted"
+    COMMIT_FENCED = "commit fenced"
+    VALUES_CONCURRENT = "values concurrent"
+    NEEDED_WHOLE = "needed whole"
+    COPY_REFUSED = "copy refused"
+    COMPARED = "compared"
+    TRANSFERRED = "transferred"
+    READY = "ready"
+    DRAINED = "drained"
+
+
+class Fact(NamedTuple):
+    """One thing that happened. ``key`` is a hash: no fact holds a usable id."""
+
+    kind: FactKind
+    key: bytes = b""
+    member: str = ""
+    detail: str = ""
+
+
+class Tell(NamedTuple):
+    fact: Fact
+
+
+Command = Send | Change | Read | Scan | Settle | Mark | Reply | Publish | Note | Tell
+
+# --- events --------------------------------------------------------------------------------------------------------
+
+
+class Started(NamedTuple):
+    """The agent has opened its store. ``last_view``: the members that an earlier life saw alive."""
+
+    last_view: tuple[str, ...]
+    has_entries: bool
+    expects_peers: bool
+
+
+class PeerFound(NamedTuple):
+    name: str
+    incarnation: int
+
+
+class PeerLost(NamedTuple):
+    name: str
+    incarnation: int
+
+
+class Received(NamedTuple):
+    sender: str
+    incarnation: int
+    message: MemberMessage
+
+
+class Requested(NamedTuple):
+    ticket: Ticket
+    request: Request
+
+
+class Abandoned(NamedTuple):
+    """The worker that asked has gone."""
+
+    ticket: Ticket
+
+
+class Changed(NamedTuple):
+    key: bytes
+    what: What
+    outcome: Outcome
+    entry: Entry | None
+    before: Entry | None
+
+
+class Looked(NamedTuple):
+    key: bytes
+    purpose: Purpose
+    entry: Entry | None
+
+
+class Scanned(NamedTuple):
+    """The next keys (and, of the outbox, numbers and marks); ``more`` if the list goes on."""
+
+    scan: Scan
+    keys: tuple[bytes, ...]
+    more: bool
+    numbers: tuple[int, ...] = ()
+    marked: tuple[bool, ...] = ()
+
+
+class DrainAsked(NamedTuple):
+    pass
+
+
+class Ticked(NamedTuple):
+    """The instant of ``deadline_ms()`` has come (or any other instant: it does no harm)."""
+
+
+Event = (
+    Started | PeerFound | PeerLost | Received | Requested | Abandoned | Changed | Looked | Scanned | DrainAsked | Ticked
+)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What an engine is told once."""
+
+    member: str
+    incarnation: int
+    chooser: int
+    """Hash of member and incarnation, for epochs."""
+    copies: int = 1
+    lease_ms: int = 250
+    dead_ms: int = 5_000
+    backup_timeout_ms: int = 100
+    commit_timeout_ms: int = 2_000
+    sweep_delay_ms: int = 3_000
+    cold_start_ms: int = 3_000
+    drain_timeout_ms: int = 30_000
+    forget_ms: int = 86_400_000
+    grace_ms: int = 10_000
+    bytes_max: int = 1 << 20
+    lives: frozenset[int] = frozenset()
+    """Earlier incarnations of this member whose commits its store may still hold unanswered."""

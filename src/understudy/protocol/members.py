@@ -1,0 +1,226 @@
+"""Who is alive, as this member sees it; and the leases that members grant each other.
+
+A heartbeat asks for a lease; its acknowledgement grants one, counted from when the heartbeat was *sent*. Who grants
+it promises to acknowledge no write as a successor in the sender's sessions meanwhile. So a primary that reads its
+own clock before it serves knows that nobody has written elsewhere, whatever pause it has been through.
+
+Source: Gray and Cheriton 1989 (leases); the promise counted from the request's sending makes clock rates the only
+thing that the two machines must agree on.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from understudy import limits
+from understudy.protocol import commands as c
+from understudy.protocol.core import Core
+from understudy.protocol.messages import Heartbeat, HeartbeatAck
+from understudy.protocol.placement import round_robin
+
+
+class Standing(enum.StrEnum):
+    """What this member believes of another."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    """Silent for ``lease_ms``: not waited for, not yet replaced."""
+    DEAD = "dead"
+    LEFT = "left"
+
+
+class Member:
+    """One life of another member."""
+
+    def __init__(self, name: str, incarnation: int, now_ms: int) -> None:
+        self.name = name
+        self.incarnation = incarnation
+        self.standing = Standing.ALIVE
+        self.heard_ms = now_ms
+        self.leaving = False
+        self.ready = False
+        self.granted_until_ms = 0
+        """Until when it acknowledges no write as a successor of ours."""
+        self.promised_until_ms = 0
+        """Until when we acknowledge no write as a successor of it."""
+
+    @property
+    def is_reachable(self) -> bool:
+        return self.standing in (Standing.ALIVE, Standing.SUSPECT)
+
+
+class Members:
+    """The view: members by name, heartbeats, leases, and the round-robin cursor."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._by_name: dict[str, Member] = {}
+        self._next_heartbeat_ms = 0
+        self._ticked_ms = 0
+        self._cursor = core.settings.chooser % limits.MEMBERS_MAX
+        self.leaving = False
+        self.ready = False
+        self.may_publish = False
+        """False until our entries have been compared: workers may not serve them in place before."""
+
+    @property
+    def heartbeat_ms(self) -> int:
+        return max(1, self._core.settings.lease_ms // 3)
+
+    def all(self) -> Iterable[Member]:
+        return self._by_name.values()
+
+    def get(self, name: str) -> Member | None:
+        return self._by_name.get(name)
+
+    def reachable(self) -> list[str]:
+        """Names of the members that are alive or suspect."""
+        return [m.name for m in self._by_name.values() if m.is_reachable]
+
+    def alive(self) -> list[str]:
+        return [m.name for m in self._by_name.values() if m.standing is Standing.ALIVE]
+
+    def is_alive(self, name: str) -> bool:
+        member = self._by_name.get(name)
+        return member is not None and member.standing is Standing.ALIVE
+
+    def is_reachable(self, name: str) -> bool:
+        member = self._by_name.get(name)
+        return member is not None and member.is_reachable
+
+    def view(self) -> tuple[str, ...]:
+        """The names that this member believes to be in the cluster, itself included, in order."""
+        return tuple(sorted([self._core.me, *self.reachable()]))
+
+    # --- membership -------------------------------------------------------------------------------------------------
+
+    def found(self, name: str, incarnation: int) -> Member | None:
+        """Note a life of a member; returns it if it is new or has returned, None if it was known and alive."""
+        known = self._by_name.get(name)
+        now = self._core.now_ms
+        if known is not None and known.incarnation == incarnation:
+            known.heard_ms = now
+            if known.is_reachable:
+                return None
+            known.standing = Standing.ALIVE
+            self._core.tell(c.FactKind.MEMBER_RETURNED, member=name)
+        else:
+            if len(self._by_name) >= limits.MEMBERS_MAX and known is None:
+                return None
+            known = self._by_name[name] = self._fresh(known, name, incarnation)
+            self._core.tell(c.FactKind.MEMBER_FOUND, member=name)
+        self._core.send(name, self._heartbeat())
+        return known
+
+    def _fresh(self, known: Member | None, name: str, incarnation: int) -> Member:
+        member = Member(name, incarnation, self._core.now_ms)
+        if known is not None:
+            # The promise was given to the name's workers: they may read on under it after their agent was replaced.
+            member.promised_until_ms = known.promised_until_ms
+        return member
+
+    def lost(self, name: str, incarnation: int) -> bool:
+        """Note that this life has ended; True if that was news."""
+        member = self._by_name.get(name)
+        if member is None or member.incarnation != incarnation or not member.is_reachable:
+            return False
+        member.standing = Standing.LEFT if member.leaving else Standing.DEAD
+        self._core.tell(c.FactKind.MEMBER_LOST, member=name, detail=member.standing)
+        return True
+
+    def heard(self, name: str) -> None:
+        """Anything from a member shows that it is alive."""
+        member = self._by_name[name]
+        member.heard_ms = self._core.now_ms
+        if member.standing is Standing.SUSPECT:
+            member.standing = Standing.ALIVE
+
+    # --- heartbeats and leases ----------------------------------------------------------------------------------------
+
+    def heartbeat(self, sender: Member, message: Heartbeat) -> bool:
+        """Grant the lease that a heartbeat asks for; True if the sender has just begun to leave."""
+        sender.promised_until_ms = self._core.now_ms + self._core.settings.lease_ms
+        sender.ready = message.ready
+        began = message.leaving and not sender.leaving
+        sender.leaving = message.leaving
+        self._core.send(sender.name, HeartbeatAck(message.sent_ms))
+        if began:
+            self._core.tell(c.FactKind.MEMBER_LEAVES, member=sender.name)
+        return began
+
+    def granted(self, sender: Member, sent_ms: int) -> None:
+        """Take the lease that an acknowledgement grants; never one for a heartbeat from the future."""
+        if sent_ms > self._core.now_ms:
+            return
+        until = sent_ms + self._core.settings.lease_ms
+        if until > sender.granted_until_ms:
+            sender.granted_until_ms = until
+            if self.may_publish:
+                self._core.emit(c.Publish(sender.name, until))
+
+    def publish_all(self) -> None:
+        """Let workers serve in place from now on."""
+        self.may_publish = True
+        for member in self._by_name.values():
+            if member.granted_until_ms > self._core.now_ms:
+                self._core.emit(c.Publish(member.name, member.granted_until_ms))
+
+    def has_lease(self, names: Iterable[str]) -> bool:
+        """True if each of ``names`` has granted a lease that still runs."""
+        now = self._core.now_ms
+        for name in names:
+            member = self._by_name.get(name)
+            if member is None or member.granted_until_ms <= now:
+                return False
+        return True
+
+    def hold_until_ms(self, names: Iterable[str]) -> int:
+        """Until when we have promised to acknowledge no write as a successor of any of ``names``."""
+        return max((m.promised_until_ms for n in names if (m := self._by_name.get(n)) is not None), default=0)
+
+    def announce_leaving(self) -> None:
+        self.leaving = True
+        for name in self.reachable():
+            self._core.send(name, self._heartbeat())
+
+    def tick(self) -> list[Member]:
+        """Send heartbeats that are due; suspect the silent. Returns those that have just become dead."""
+        now, settings = self._core.now_ms, self._core.settings
+        stood_still_ms = now - self._ticked_ms - self.heartbeat_ms if self._ticked_ms else 0
+        self._ticked_ms = now
+        dead: list[Member] = []
+        for member in self._by_name.values():
+            if stood_still_ms > self.heartbeat_ms:
+                # Our own loop stood still: that is no silence of theirs.
+                member.heard_ms = min(now, member.heard_ms + stood_still_ms)
+            silent_ms = now - member.heard_ms
+            if member.standing is Standing.ALIVE and silent_ms > settings.lease_ms:
+                member.standing = Standing.SUSPECT
+                self._core.tell(c.FactKind.MEMBER_SUSPECTED, member=member.name)
+            if member.standing is Standing.SUSPECT and silent_ms > settings.dead_ms:
+                dead.append(member)
+        if now >= self._next_heartbeat_ms:
+            self._next_heartbeat_ms = now + self.heartbeat_ms
+            for name in self.reachable():
+                self._core.send(name, self._heartbeat())
+        return dead
+
+    def deadline_ms(self) -> int:
+        return self._next_heartbeat_ms
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(self._core.now_ms, self.leaving, self.ready)
+
+    # --- placement ------------------------------------------------------------------------------------------------------
+
+    def place(self, count: int, exclude: Iterable[str] = ()) -> tuple[str, ...]:
+        """``count`` members for copies: alive, staying, not in ``exclude``; fewer if there are fewer."""
+        excluded = set(exclude)
+        candidates = [
+            m.name
+            for m in self._by_name.values()
+            if m.standing is Standing.ALIVE and not m.leaving and m.name not in excluded
+        ]
+        self._cursor += 1
+        return round_robin(candidates, self._cursor, count)

@@ -1,0 +1,335 @@
+"""From a primary to its backups: deltas out, acknowledgements in, and who holds the copies.
+
+A *flight* is one session's changes that its holders have not all acknowledged. It starts with a change in the store
+and ends when every holder has answered; requests wait on it, the outbox rows of its numbers live as long as it does.
+Backups are exchanged make before break: the old holders stay in the list until the new ones have everything.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from understudy import limits
+from understudy.model.delta import delta_since
+from understudy.model.entry import Context, Entry, Location, Role
+from understudy.protocol import commands as c
+from understudy.protocol.core import Core
+from understudy.protocol.members import Members
+from understudy.protocol.messages import Acknowledge, Release, Replicate
+
+TICK_MS = 20
+"""How often flights are looked at while there are any: a fraction of ``backup_timeout_ms``."""
+RESEND_MAX_MS = 1_000
+
+
+class Waiter:
+    """One request that waits until a change is protected."""
+
+    def __init__(self, job: int, number: int, until_ms: int) -> None:
+        self.job = job
+        self.number = number
+        self.until_ms = until_ms
+
+
+class Flight:
+    """One session's unacknowledged changes."""
+
+    def __init__(self, key: bytes, entry: Entry, now_ms: int) -> None:
+        self.key = key
+        self.location: Location = entry.location
+        self.number = entry.number
+        self.since_ms = now_ms
+        self.resend_ms = 0
+        self.attempts = 0
+        self.widened = False
+        self.hold_until_ms = 0
+        """A successor acknowledges nothing before: its promise to the old primary runs on."""
+        self.numbers: list[int] = []
+        """Outbox rows to remove."""
+        self.marked: set[int] = set()
+        self.acked: dict[str, int] = {}
+        self.waiters: list[Waiter] = []
+
+    def holders(self, me: str) -> tuple[str, ...]:
+        """Who must acknowledge: the backups; after a hand-over, the new primary."""
+        return self.location.backups if self.location.primary == me else (self.location.primary,)
+
+
+class Replication:
+    """All flights of one member, and what each peer has acknowledged."""
+
+    def __init__(self, core: Core, members: Members, answer: Callable[[int, bool, int], None]) -> None:
+        self._core = core
+        self._members = members
+        self._answer = answer
+        """Called with (job, protected, number) when a waiter's change is acknowledged or its time is over."""
+        self.flights: dict[bytes, Flight] = {}
+        self._contexts: OrderedDict[tuple[str, bytes], Context] = OrderedDict()
+        self._next_tick_ms = 0
+
+    # --- a change was stored ------------------------------------------------------------------------------------------
+
+    def track(self, key: bytes, entry: Entry, before: Entry | None, job: int | None = None) -> Flight:
+        """Send a stored change to its holders; ``job`` is answered when enough of them have it."""
+        flight = self.flights.get(key)
+        now = self._core.now_ms
+        if flight is None:
+            flight = self.flights[key] = Flight(key, entry, now)
+            if before is not None and before.number and before.number != entry.number:
+                # An earlier change was answered unprotected and nobody took it since: this one includes it.
+                self._core.emit(c.Settle((before.number,)))
+        if not flight.numbers or flight.numbers[-1] != entry.number:
+            flight.numbers.append(entry.number)
+        self._follow(flight, entry)
+        if job is not None:
+            flight.waiters.append(Waiter(job, entry.number, now + self._core.settings.commit_timeout_ms))
+        for holder in flight.holders(self._core.me):
+            self.send(holder, key, entry)
+        flight.resend_ms = now + self._core.settings.backup_timeout_ms
+        if self._wants_more(entry):
+            self.protect(key, entry)
+        self._evaluate(flight)
+        return flight
+
+    def recheck(self, key: bytes, entry: Entry, member: str) -> None:
+        """Make sure that a backup that came back still holds what the list says."""
+        self._contexts[(member, key)] = entry.context
+        flight = self.flights.get(key)
+        if flight is None:
+            flight = self.flights[key] = Flight(key, entry, self._core.now_ms)
+            flight.acked = {b: entry.number for b in entry.backups}
+        flight.acked.pop(member, None)
+        self.send(member, key, entry)
+        flight.resend_ms = self._core.now_ms + self._core.settings.backup_timeout_ms
+
+    def recover(self, key: bytes, entry: Entry, number: int, marked: bool) -> None:
+        """Take up a change of an earlier life that nobody may have acknowledged."""
+        mine = entry.role is Role.PRIMARY or (entry.role is Role.BACKUP and entry.number == number)
+        if not mine or (entry.role is Role.PRIMARY and not entry.backups and not entry.ended):
+            self._core.emit(c.Settle((number,)))
+            return
+        if key not in self.flights:
+            self.track(key, entry, None)
+        flight = self.flights.get(key)
+        if flight is None:
+            self._core.emit(c.Settle((number,)))
+            return
+        if number not in flight.numbers:
+            flight.numbers.insert(0, number)
+        if marked:
+            flight.marked.add(number)
+
+    def wait(self, job: int, key: bytes, number: int) -> bool:
+        """Let ``job`` wait for a change; False if there is nothing to wait for."""
+        flight = self.flights.get(key)
+        if flight is None or not flight.numbers or number < flight.numbers[0]:
+            return False
+        if all(n in flight.marked for n in flight.numbers if n <= number):
+            return False
+        until = self._core.now_ms + self._core.settings.commit_timeout_ms
+        flight.waiters.append(Waiter(job, min(number, flight.number), until))
+        return True
+
+    def newest(self, key: bytes) -> int:
+        """Number of the newest change in flight of a session, or 0."""
+        flight = self.flights.get(key)
+        return flight.number if flight is not None and flight.numbers else 0
+
+    def unanswered(self, key: bytes) -> frozenset[int]:
+        """Numbers of the changes of ``key`` that nobody has been answered for."""
+        flight = self.flights.get(key)
+        return frozenset() if flight is None else frozenset(n for n in flight.numbers if n not in flight.marked)
+
+    def drop(self, key: bytes) -> list[int]:
+        """End a flight because this member is primary no more; returns the jobs that waited on it."""
+        flight = self.flights.pop(key, None)
+        if flight is None:
+            return []
+        self._core.emit(c.Settle(tuple(flight.numbers)))
+        return [w.job for w in flight.waiters]
+
+    def hold(self, key: bytes, until_ms: int) -> None:
+        """Acknowledge no change of this flight before ``until_ms``."""
+        flight = self.flights.get(key)
+        if flight is not None:
+            flight.hold_until_ms = max(flight.hold_until_ms, until_ms)
+
+    # --- who holds the copies -------------------------------------------------------------------------------------------
+
+    def protect(self, key: bytes, entry: Entry, widen: bool = False) -> bool:
+        """Choose another backup if there are too few good ones (or one more, with ``widen``); False if none is there.
+
+        Dead and leaving holders stay listed until the new one has everything.
+        """
+        good = [b for b in entry.backups if self._is_good(b)]
+        lacking = max(self._core.settings.copies - len(good), 1 if widen else 0)
+        if lacking <= 0 or entry.ended:
+            return False
+        chosen = self._members.place(lacking, exclude=entry.backups)
+        if not chosen:
+            return False
+        for member in chosen:
+            self._core.tell(c.FactKind.BACKUP_CHOSEN, key, member)
+        self._core.emit(c.Change(key, c.SetBackups((*entry.backups, *chosen))))
+        return True
+
+    def give_up_dead(self, key: bytes, entry: Entry) -> None:
+        """List no dead holder where nobody else can take the copy: the session counts as unprotected."""
+        kept = tuple(b for b in entry.backups if self._members.is_reachable(b))
+        if kept != entry.backups:
+            self._core.emit(c.Change(key, c.SetBackups(kept)))
+
+    def _is_good(self, name: str) -> bool:
+        member = self._members.get(name)
+        return member is not None and member.is_reachable and not member.leaving
+
+    def _wants_more(self, entry: Entry) -> bool:
+        if entry.role is not Role.PRIMARY or entry.ended:
+            return False
+        return sum(self._is_good(b) for b in entry.backups) < self._core.settings.copies
+
+    def backups_set(self, key: bytes, entry: Entry, before: Entry | None, released: tuple[str, ...]) -> None:
+        """A new list is stored: replicate it, release who is not in it."""
+        for member in released:
+            self._core.tell(c.FactKind.BACKUP_RELEASED, key, member)
+            if self._members.is_reachable(member):
+                self._core.send(member, Release(key, entry.location))
+            self._contexts.pop((member, key), None)
+        self.track(key, entry, before)
+
+    # --- messages -------------------------------------------------------------------------------------------------------
+
+    def send(self, to: str, key: bytes, entry: Entry) -> None:
+        """Send ``entry`` as a delta to what ``to`` has acknowledged (whole if nothing is remembered)."""
+        if not self._members.is_reachable(to):
+            return
+        base = self._contexts.get((to, key), {})
+        self._core.send(to, Replicate(key, entry.number, delta_since(entry, base, self._core.now_ms)))
+
+    def acknowledged(self, sender: str, message: Acknowledge) -> None:
+        """A holder has everything up to a number."""
+        contexts = self._contexts
+        contexts[(sender, message.key)] = message.context
+        contexts.move_to_end((sender, message.key))
+        if len(contexts) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
+            contexts.popitem(last=False)
+        flight = self.flights.get(message.key)
+        if flight is not None:
+            flight.acked[sender] = max(flight.acked.get(sender, 0), message.number)
+            self._evaluate(flight)
+
+    def lacks_base(self, sender: str, key: bytes) -> None:
+        """A holder asks for the whole entry."""
+        self._contexts.pop((sender, key), None)
+        self._core.tell(c.FactKind.NEEDED_WHOLE, key, sender)
+        self._core.emit(c.Read((key,), c.Resend(sender)))
+
+    def forget_member(self, name: str) -> None:
+        """A life of a member has ended: nothing that it acknowledged counts for its next one."""
+        for pair in [p for p in self._contexts if p[0] == name]:
+            del self._contexts[pair]
+        for flight in list(self.flights.values()):
+            flight.acked.pop(name, None)
+            if name in flight.location.backups:
+                self._core.emit(c.Read((flight.key,), c.Protect()))
+
+    # --- progress -------------------------------------------------------------------------------------------------------
+
+    def _follow(self, flight: Flight, entry: Entry) -> None:
+        flight.location = entry.location
+        flight.number = entry.number
+
+    def _protected_up_to(self, flight: Flight) -> int:
+        """The highest number that as many holders have as the manager wants copies."""
+        holders = flight.holders(self._core.me)
+        need = self._core.settings.copies if flight.location.primary == self._core.me else 1
+        if flight.location.ended:
+            need = min(need, max(1, len(holders)))
+        acked = sorted((flight.acked.get(h, 0) for h in holders), reverse=True)
+        return acked[need - 1] if 0 < need <= len(acked) else 0
+
+    def _evaluate(self, flight: Flight) -> None:
+        """Answer whom the acknowledgements allow to; end the flight when all holders have everything."""
+        if self._core.now_ms < flight.hold_until_ms:
+            return
+        protected = self._protected_up_to(flight)
+        done = [w for w in flight.waiters if w.number <= protected]
+        if done:
+            flight.waiters = [w for w in flight.waiters if w.number > protected]
+        settled = tuple(n for n in flight.numbers if n <= protected)
+        if settled:
+            flight.numbers = [n for n in flight.numbers if n > protected]
+            self._core.emit(c.Settle(settled))
+        for waiter in done:
+            self._answer(waiter.job, True, waiter.number)
+        if self._nobody_can_help(flight):
+            self._answer_unprotected(flight)
+        self._finish(flight, protected)
+
+    def _nobody_can_help(self, flight: Flight) -> bool:
+        if any(self._members.is_reachable(h) for h in flight.holders(self._core.me)):
+            return False
+        return not self._members.place(1, exclude=flight.location.backups)
+
+    def _finish(self, flight: Flight, protected: int) -> None:
+        if flight.numbers or flight.waiters or self.flights.get(flight.key) is not flight:
+            return
+        location = flight.location
+        if location.primary == self._core.me and not location.ended:
+            reachable = [b for b in location.backups if self._members.is_reachable(b)]
+            if any(flight.acked.get(b, 0) < flight.number for b in reachable):
+                return
+            surplus = len(location.backups) - self._core.settings.copies
+            good = [b for b in reachable if self._is_good(b) and flight.acked.get(b, 0) >= flight.number]
+            if surplus > 0 and len(good) >= self._core.settings.copies:
+                # The newest are at the end: they were chosen because the older ones did not do.
+                kept = tuple(good[-self._core.settings.copies :])
+                released = tuple(b for b in location.backups if b not in kept)
+                del self.flights[flight.key]
+                self._core.emit(c.Change(flight.key, c.SetBackups(kept, released)))
+                return
+        del self.flights[flight.key]
+
+    def _answer_unprotected(self, flight: Flight) -> None:
+        """No second machine can take it now: say so, and remember that answers have left."""
+        waiters, flight.waiters = flight.waiters, []
+        unmarked = tuple(n for n in flight.numbers if n not in flight.marked)
+        if len(flight.location.backups) < self._core.settings.copies:
+            self._core.emit(c.Settle(tuple(flight.numbers)))  # the list itself says that a copy is lacking
+            flight.numbers = []
+        elif unmarked:
+            self._core.emit(c.Mark(unmarked))
+            flight.marked.update(unmarked)
+        for waiter in waiters:
+            self._core.tell(c.FactKind.ANSWERED_UNPROTECTED, flight.key)
+            self._answer(waiter.job, False, waiter.number)
+        if not flight.numbers or not any(self._members.is_reachable(h) for h in flight.holders(self._core.me)):
+            self.flights.pop(flight.key, None)
+
+    def tick(self) -> None:
+        """Send again, take another backup, answer whose time is over."""
+        now, settings = self._core.now_ms, self._core.settings
+        if now < self._next_tick_ms:
+            return
+        self._next_tick_ms = now + TICK_MS
+        for flight in list(self.flights.values()):
+            if flight.hold_until_ms and now >= flight.hold_until_ms:
+                flight.hold_until_ms = 0
+                self._evaluate(flight)
+            if now >= flight.resend_ms:
+                flight.attempts += 1
+                flight.resend_ms = now + min(settings.backup_timeout_ms << min(flight.attempts, 5), RESEND_MAX_MS)
+                for holder in flight.holders(self._core.me):
+                    if flight.acked.get(holder, 0) < flight.number:
+                        self._core.emit(c.Read((flight.key,), c.Resend(holder)))
+            if flight.numbers and not flight.widened and now - flight.since_ms >= settings.backup_timeout_ms:
+                flight.widened = True
+                self._core.emit(c.Read((flight.key,), c.Protect()))
+            if any(now >= w.until_ms for w in flight.waiters):
+                self._answer_unprotected(flight)
+            elif not flight.hold_until_ms:
+                self._evaluate(flight)
+
+    def deadline_ms(self) -> int | None:
+        return self._next_tick_ms if self.flights else None
