@@ -34,14 +34,12 @@ test: venv ## all tests: unit, property, commands, conformance, history, tidy, s
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 check: venv ## format, lint, types (strict) and the house rules
-	@echo "check: the format of every file (ruff format)"
-	@$(BIN)/ruff format --check .
-	@echo "check: lint (ruff check)"
-	@$(BIN)/ruff check .
-	@echo "check: types (mypy --strict src)"
-	@$(BIN)/python -m mypy --strict src
-	@echo "check: the house rules ($(TIDY))"
-	@$(BIN)/python -m pytest --quiet $(TIDY)
+	@failed=; \
+	echo "check: the format of every file (ruff format)"; $(BIN)/ruff format --check . || failed="$$failed format"; \
+	echo "check: lint (ruff check)"; $(BIN)/ruff check . || failed="$$failed lint"; \
+	echo "check: types (mypy --strict src)"; $(BIN)/python -m mypy --strict src || failed="$$failed types"; \
+	echo "check: the house rules ($(TIDY))"; $(BIN)/python -m pytest --quiet $(TIDY) || failed="$$failed house-rules"; \
+	if [ -n "$$failed" ]; then echo "check: FAILED:$$failed (make format mends the first, and some of the second)" >&2; exit 1; fi
 
 format: venv ## put every file in its format and mend what the linter can mend
 	@echo "format: rewriting files (ruff check --fix, ruff format)"

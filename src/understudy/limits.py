@@ -69,6 +69,12 @@ STORE_SOFT_LIMIT = 0.9
 """Share of the map above which new sessions are refused, so that changes and deletions always find pages."""
 STORE_READERS_MAX = 4096
 """LMDB's reader table; its own default of 126 fails with many threads."""
+STORE_RESERVE = 0.03
+"""Share of the map that no growing entry may take: logging out and expiring need free pages to change a tree at all."""
+STORE_RESERVE_BYTES_MIN = 256 << 10
+"""The reserve of a small map: 64 pages, the paths of one transaction in seven trees."""
+STORE_PROBLEMS_MAX = 100
+"""Problems that one check describes; the rest are counted. A damaged store has as many as it has entries."""
 
 # --- protocol --------------------------------------------------------------------------------------------------------
 
@@ -86,6 +92,49 @@ UNKNOWN_REMEMBERED_MAX = 10_000
 """Keys remembered as unknown to all, so that a repeated foreign cookie costs no second question."""
 UNKNOWN_REMEMBERED_MS = 5_000
 """How long such a negative answer is believed."""
+
+# --- transport -------------------------------------------------------------------------------------------------------
+
+LIVES_REMEMBERED_MAX = 4_096
+"""Lives of members whose frames are known as seen, and towards which frames are numbered: 32 restarts of each of
+``MEMBERS_MAX`` members within one life of an agent."""
+REPLAY_WINDOW_FRAMES = 4_096
+"""How far frames of one sender may overtake each other: at 5,000 frames a second a large one may be 800 ms late."""
+BULK_FRAME_BYTES = 60_000
+"""From here on a frame does not fit one 64 KiB batch of the network library, is cut up, and may have to wait for
+the link between its parts: a thread waits, not the agent."""
+BULK_QUEUE_BYTES_MAX = 32 << 20
+"""Large frames that wait for that thread; further ones are lost like frames on the network, and asked for again."""
+BULK_WAIT_MS_MAX = 500
+"""What one large frame may wait for a busy link before it is dropped: 4 MiB at 100 Mbit/s take 340 ms."""
+REFUSALS_REMEMBERED_MAX = 1_024
+"""Strangers that are reported once each; further ones are only counted, so that a flood fills no memory and no log."""
+
+# --- agent ---------------------------------------------------------------------------------------------------------
+
+HELLO_BYTES_MAX = 1_024
+"""Of a connection's first frame: whoever has not said who it is gets no more room."""
+REQUESTS_IN_FLIGHT_BYTES_MAX = 256 << 20
+"""Of all unanswered requests: their number alone would allow 16,384 whole sessions."""
+SOCKET_UNREAD_BYTES_MAX = 64 << 20
+"""Of frames that have begun to arrive, on all connections of an agent."""
+SOCKET_UNSENT_BYTES_MAX = 32 << 20
+"""Of answers that one connection does not read; then it ends."""
+INBOX_FRAMES_MAX = 20_000
+"""Frames from the network that wait for a turn of the agent; further ones are dropped, as on the network."""
+INBOX_BYTES_MAX = 64 << 20
+"""The same in bytes."""
+LOG_LINES_PER_SECOND_MAX = 100
+"""Further facts of that second are counted, not logged: a sweep may promote a hundred thousand sessions."""
+OWN_LIVES_MAX = 8
+"""Earlier incarnations of a member whose unanswered commits its store may still hold."""
+NAME_TAKEN_MS = 2_000
+"""How long an unknown life under our own name must be seen before we refuse to start: longer than the network takes to
+notice that a life which was killed a moment ago has ended."""
+DRAIN_MS_MAX = 30_000
+"""How long an agent that was asked to end hands over; then it goes, and its peers take over what is left."""
+COMMAND_STOP_MS_MAX = 35_000
+"""How long ``understudy run`` lets its command end by itself: gunicorn's own graceful limit is 30 s."""
 
 # --- files -----------------------------------------------------------------------------------------------------------
 

@@ -45,18 +45,26 @@ def _from_ext(decode: Decode, code: int, data: memoryview) -> Any:
     return reader(decode, data)
 
 
+def _items(decode: Decode, data: memoryview) -> list[Any]:
+    """The array that an extension holds. A set or dict instead would have an order that changes from run to run."""
+    items = decode(data)
+    if type(items) is not list:
+        raise ValueError(f"an array was expected, not a {type(items).__name__}")
+    return items
+
+
 def _read_pairs(decode: Decode, data: memoryview) -> dict[Any, Any]:
-    parts = decode(data)
+    parts = _items(decode, data)
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _read_datetime(decode: Decode, data: memoryview) -> datetime:
-    text, fold, zone = decode(data)
+    text, fold, zone = _items(decode, data)
     return datetime.fromisoformat(text).replace(tzinfo=_read_zone(zone), fold=fold)
 
 
 def _read_time(decode: Decode, data: memoryview) -> time:
-    text, fold, zone = decode(data)
+    text, fold, zone = _items(decode, data)
     return time.fromisoformat(text).replace(tzinfo=_read_zone(zone), fold=fold)
 
 
@@ -65,20 +73,22 @@ def _read_zone(zone: Any) -> tzinfo | None:
         return None
     if isinstance(zone, str):
         return ZoneInfo(zone)
+    if type(zone) is not list:
+        raise ValueError(f"a time zone was expected, not a {type(zone).__name__}")
     microseconds, *name = zone
     return timezone(timedelta(microseconds=microseconds), *name)
 
 
 _READERS: dict[int, Callable[[Decode, memoryview], Any]] = {
     EXT_INTEGER: lambda decode, data: int.from_bytes(data, "big", signed=True),
-    EXT_TUPLE: lambda decode, data: tuple(decode(data)),
-    EXT_SET: lambda decode, data: set(decode(data)),
-    EXT_FROZENSET: lambda decode, data: frozenset(decode(data)),
+    EXT_TUPLE: lambda decode, data: tuple(_items(decode, data)),
+    EXT_SET: lambda decode, data: set(_items(decode, data)),
+    EXT_FROZENSET: lambda decode, data: frozenset(_items(decode, data)),
     EXT_PAIRS: _read_pairs,
     EXT_DATETIME: _read_datetime,
     EXT_DATE: lambda decode, data: date.fromisoformat(str(data, "ascii")),
     EXT_TIME: _read_time,
-    EXT_TIMEDELTA: lambda decode, data: timedelta(*decode(data)),
+    EXT_TIMEDELTA: lambda decode, data: timedelta(*_items(decode, data)),
     EXT_DECIMAL: lambda decode, data: Decimal(str(data, "ascii")),
     EXT_UUID: lambda decode, data: UUID(bytes=bytes(data)),
 }

@@ -65,7 +65,6 @@ class GivePromise(NamedTuple):
 class Promote(NamedTuple):
     """roles.promoted."""
 
-    inquiry: int
     promise: Promise
     backups: tuple[str, ...]
     found: tuple[Delta, ...]
@@ -166,7 +165,7 @@ class Transfer(NamedTuple):
     """Announce every session whose primary is here to a member that joined."""
 
     to: str
-    count: int = 0
+    told: int = 0
 
 
 class CompareAll(NamedTuple):
@@ -201,6 +200,13 @@ class Recover(NamedTuple):
     """Take the outbox of an earlier life up again."""
 
 
+class Recovered(NamedTuple):
+    """One row of it."""
+
+    number: int
+    marked: bool
+
+
 class Leave(NamedTuple):
     """Hand over what is primary here."""
 
@@ -224,6 +230,7 @@ Purpose = (
     | Inquire
     | Reap
     | Recover
+    | Recovered
     | Leave
     | Answer
 )

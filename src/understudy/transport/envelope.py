@@ -34,10 +34,10 @@ _TOKEN = b"understudy token"
 _CLUSTER = b"understudy clust"
 _LOGIN = b"understudy login"
 
-_NAME = re.compile(r"[a-z0-9-]{1,%d}" % limits.MEMBER_NAME_CHARS_MAX)
+_NAME_PATTERN = f"[a-z0-9-]{{1,{limits.MEMBER_NAME_CHARS_MAX}}}"
+_NAME = re.compile(_NAME_PATTERN)
 _TOKEN_TEXT = re.compile(
-    r"(?P<name>[a-z0-9-]{1,%d})/(?P<incarnation>[0-9a-f]{16})/v(?P<version>[0-9]{1,6})/(?P<mac>[0-9a-f]{32})"
-    % limits.MEMBER_NAME_CHARS_MAX
+    rf"(?P<name>{_NAME_PATTERN})/(?P<incarnation>[0-9a-f]{{16}})/v(?P<version>[0-9]{{1,6}})/(?P<mac>[0-9a-f]{{32}})"
 )
 
 

@@ -1,0 +1,159 @@
+"""The executor: carries the engine's commands out, in order, over a store. Synchronous; decides nothing.
+
+A turn takes all events that have gathered, feeds them to the engine in one write transaction, and lets messages and
+answers go only when that transaction is durable. The simulator runs this very code over a memory store.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from understudy import limits
+from understudy.model.commit import Outcome
+from understudy.model.entry import Entry
+from understudy.protocol import commands as c
+from understudy.protocol.changes import Environment, perform
+from understudy.protocol.engine import Engine
+from understudy.protocol.messages import CommitAnswer, FetchAnswer, MemberMessage
+from understudy.store import Store, Transaction
+
+EVENTS_PER_TURN_MAX = 64
+"""Bounds how long one transaction holds the store's write lock."""
+
+
+class Executor:
+    """One member's engine over its store.
+
+    Args:
+        send: gives a message to the network (member's name, message); must not wait.
+        reply: answers a worker's request.
+        publish: tells the workers until when a peer has granted a lease.
+        tell: takes facts, for logs and metrics.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: c.Settings,
+        *,
+        send: Callable[[str, MemberMessage], None],
+        reply: Callable[[c.Ticket, FetchAnswer | CommitAnswer], None],
+        publish: Callable[[str, int], None],
+        tell: Callable[[c.Fact], None],
+    ) -> None:
+        self.engine = Engine(settings)
+        self._store = store
+        self._settings = settings
+        self._send = send
+        self._reply = reply
+        self._publish = publish
+        self._tell = tell
+        self._events: deque[c.Event] = deque()
+        self._scans: deque[c.Scan] = deque()
+        self._out: list[c.Command] = []
+
+    def now_ms(self) -> int:
+        """The store clock."""
+        return self._store.now_ms()
+
+    def submit(self, event: c.Event) -> None:
+        """Queue an event for the next turn."""
+        self._events.append(event)
+
+    def deadline_ms(self) -> int:
+        """Store-clock instant at which ``Ticked`` is due."""
+        return self.engine.deadline_ms()
+
+    def turn(self) -> bool:
+        """Handle what is queued, and one piece of background work; True if more of either is left.
+
+        Guarantee: nothing leaves before the transaction that it speaks of is durable.
+        """
+        with self._store.write() as transaction:
+            for _ in range(min(len(self._events), EVENTS_PER_TURN_MAX)):
+                self._handle(self._events.popleft(), transaction)
+            if not self._events and self._scans:
+                self._handle(self._scan(self._scans.popleft(), transaction), transaction)
+            self._carry_out(self.engine.flush(), transaction)
+        self._release()
+        return bool(self._events or self._scans)
+
+    def _release(self) -> None:
+        out, self._out = self._out, []
+        for command in out:
+            match command:
+                case c.Send(to=to, message=message):
+                    self._send(to, message)
+                case c.Reply(ticket=ticket, answer=answer):
+                    self._reply(ticket, answer)
+                case c.Publish(peer=peer, until_ms=until_ms):
+                    self._publish(peer, until_ms)
+                case c.Tell(fact=fact):
+                    self._tell(fact)
+
+    def _handle(self, event: c.Event, transaction: Transaction) -> None:
+        self._carry_out(self.engine.handle(event, self.now_ms()), transaction)
+
+    def _carry_out(self, commands: list[c.Command], transaction: Transaction) -> None:
+        """Carry out commands in order; a command's result is handled before the next command."""
+        todo = deque(commands)
+        while todo:
+            command = todo.popleft()
+            results: list[c.Command] = []
+            match command:
+                case c.Change(key=key, what=what):
+                    results = self.engine.handle(self._change(key, what, transaction), self.now_ms())
+                case c.Read(keys=keys, purpose=purpose):
+                    for key in keys:
+                        looked = c.Looked(key, purpose, transaction.get(key))
+                        results.extend(self.engine.handle(looked, self.now_ms()))
+                case c.Scan():
+                    self._scans.append(command)
+                case c.Settle(numbers=numbers):
+                    transaction.outbox_remove(numbers)
+                case c.Mark(numbers=numbers):
+                    transaction.outbox_mark(numbers)
+                case c.Note(name=name, value=value):
+                    transaction.set_note(name, value)
+                case _:
+                    self._out.append(command)
+            todo.extendleft(reversed(results))
+
+    def _change(self, key: bytes, what: c.What, transaction: Transaction) -> c.Changed:
+        before: Entry | None = None
+        environment = Environment(
+            self._settings, self.now_ms(), transaction.next_number, transaction.is_nearly_full
+        )
+
+        def function(entry: Entry | None) -> tuple[Outcome, Entry | None]:
+            nonlocal before
+            before = entry
+            return perform(what, entry, environment)
+
+        outcome, entry = transaction.change(key, function)
+        if entry is not None and entry.number and (before is None or entry.number > before.number):
+            transaction.outbox_add(entry.number, key)
+        return c.Changed(key, what, outcome, entry, before)
+
+    def _scan(self, scan: c.Scan, transaction: Transaction) -> c.Scanned:
+        limit = limits.BATCH_ENTRIES_MAX
+        if scan.kind is c.ScanKind.OUTBOX:
+            rows = transaction.outbox(scan.after_number, limit)
+            return c.Scanned(
+                scan,
+                tuple(row.key for row in rows),
+                len(rows) == limit,
+                tuple(row.number for row in rows),
+                tuple(row.marked for row in rows),
+            )
+        match scan.kind:
+            case c.ScanKind.ALL:
+                keys = transaction.keys(scan.after, limit)
+            case c.ScanKind.MEMBER:
+                keys = transaction.keys_of(scan.member, scan.after, limit)
+            case c.ScanKind.LACKING:
+                keys = transaction.keys_lacking(scan.after, limit)
+            case c.ScanKind.DUE:
+                keys = transaction.keys_due(self.now_ms(), limit)
+        return c.Scanned(scan, tuple(keys), len(keys) == limit)

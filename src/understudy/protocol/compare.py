@@ -1,0 +1,299 @@
+"""Who knows better? A member that was away, or whose lease has lapsed, compares its entries with its peers.
+
+After a start every entry is compared before workers may serve it in place, in batches, in key order; a request for a
+key that its turn has not come to is compared at once. Where a peer is ahead, by epoch or by data, this member takes
+or merges what it holds, and passes on what the peer lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from understudy import limits
+from understudy.model.commit import Outcome
+from understudy.model.delta import Delta, delta_since
+from understudy.model.entry import Entry, Epoch, Location, Role, covers
+from understudy.protocol import commands as c
+from understudy.protocol.core import Core
+from understudy.protocol.members import Members
+from understudy.protocol.messages import Acknowledge, Answer, Compare, Compared, Contribute, Item, Verdict
+from understudy.protocol.replicate import Replication
+
+RESEND_MS = 100
+
+
+class Comparison:
+    """One batch of keys that peers have been asked about."""
+
+    def __init__(self, items: list[Item], waiting: set[str], batch: bool, now_ms: int) -> None:
+        self.items = items
+        self.waiting = waiting
+        self.batch = batch
+        self.began_ms = self.asked_ms = now_ms
+        self.answers: dict[bytes, list[tuple[str, Answer]]] = {}
+
+
+class Contribution:
+    """What this member still owes to a successor."""
+
+    def __init__(self, key: bytes, base: dict[int, int], location: Location, number: int, now_ms: int) -> None:
+        self.key = key
+        self.base = base
+        self.location = location
+        self.number = number
+        self.sent_ms = now_ms
+
+
+class Comparisons:
+    """All comparisons of one member, and how far the comparison of its old entries has come."""
+
+    def __init__(self, core: Core, members: Members, replication: Replication, resume: Callable[[bytes, str], None]) -> None:
+        self._core = core
+        self._members = members
+        self._replication = replication
+        self._resume = resume
+        self._inquire: Callable[[bytes], None] = lambda key: None
+        self.open: dict[int, Comparison] = {}
+        self.complete = True
+        self._cursor = b""
+        self._cursor_next = b""
+        self._round = 0
+        self._verified: set[bytes] = set()
+        self._asking: dict[bytes, int] = {}
+        self._items: list[Item] = []
+        self._scan_more = False
+        self._contributions: dict[bytes, Contribution] = {}
+        self._to_answer: dict[tuple[str, int], list[Answer]] = {}
+        self._fresh: dict[bytes, int] = {}
+
+    def inquire_with(self, inquire: Callable[[bytes], None]) -> None:
+        """Name who opens an inquiry, for entries that are behind although nobody alive is ahead."""
+        self._inquire = inquire
+
+    # --- all entries, after a start ---------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Compare everything held now; until that is complete no entry may be served in place."""
+        self.complete = False
+        self._round += 1
+        self._cursor = b""
+        self._verified.clear()
+        self._core.emit(c.Scan(c.ScanKind.ALL, c.CompareAll(self._round)))
+
+    def is_compared(self, key: bytes) -> bool:
+        return self.complete or key in self._verified or key <= self._cursor
+
+    def scanned(self, event: c.Scanned) -> None:
+        """The next keys of the round."""
+        purpose = event.scan.purpose
+        assert isinstance(purpose, c.CompareAll)
+        if purpose.round != self._round:
+            return
+        self._items = []
+        self._scan_more = event.more
+        self._cursor_next = event.keys[-1] if event.keys else b"\xff" * 16
+        self._core.emit(c.Read(event.keys, purpose))
+        if not event.keys:
+            self._finish_round()
+
+    def looked_in_round(self, key: bytes, entry: Entry | None) -> None:
+        """Gather one entry of the batch; the batch goes out when its last key has been read."""
+        if entry is not None and entry.has_data:
+            self._items.append(Item(key, entry.epoch, entry.context))
+        if key == self._cursor_next:
+            items, self._items = self._items, []
+            self._ask(items, set(self._members.reachable()), batch=True)
+
+    def _finish_round(self) -> None:
+        self.complete = True
+        self._verified.clear()
+        self._core.tell(c.FactKind.COMPARED)
+        self._members.publish_all()
+
+    # --- one entry, for a request -------------------------------------------------------------------------------------------
+
+    def ask_about(self, key: bytes, entry: Entry, peers: Iterable[str], whole: bool = False) -> bool:
+        """Compare one entry with ``peers`` now; False if none of them is reachable (then nobody knows better)."""
+        if key in self._asking:
+            return True
+        waiting = {p for p in peers if self._members.is_reachable(p)}
+        if not waiting:
+            self._verified.add(key)
+            return False
+        context = {} if whole else entry.context
+        self._asking[key] = self._ask([Item(key, entry.epoch, context)], waiting, batch=False)
+        return True
+
+    def is_fresh(self, key: bytes, since_ms: int) -> bool:
+        """True if a comparison that began after ``since_ms`` is done: nobody was ahead then."""
+        return self._fresh.get(key, -1) >= since_ms
+
+    def _ask(self, items: list[Item], waiting: set[str], batch: bool) -> int:
+        number = self._core.next_id()
+        comparison = Comparison(items, waiting, batch, self._core.now_ms)
+        self.open[number] = comparison
+        for name in waiting:
+            self._core.send(name, Compare(number, tuple(items)))
+        if not waiting or not items:
+            self._conclude(number)
+        return number
+
+    # --- answers ----------------------------------------------------------------------------------------------------------
+
+    def compared(self, sender: str, message: Compared) -> None:
+        comparison = self.open.get(message.comparison)
+        if comparison is None or sender not in comparison.waiting:
+            return
+        comparison.waiting.discard(sender)
+        for answer in message.answers:
+            comparison.answers.setdefault(answer.key, []).append((sender, answer))
+        if not comparison.waiting:
+            self._conclude(message.comparison)
+
+    def silent(self, name: str) -> None:
+        """A member is suspect or lost: nobody waits for it."""
+        for number, comparison in list(self.open.items()):
+            if name in comparison.waiting:
+                comparison.waiting.discard(name)
+                if not comparison.waiting:
+                    self._conclude(number)
+
+    def _conclude(self, number: int) -> None:
+        comparison = self.open.pop(number)
+        for item in comparison.items:
+            self._judge(item, comparison.answers.get(item.key, []))
+            self._verified.add(item.key)
+            self._asking.pop(item.key, None)
+            self._fresh[item.key] = comparison.began_ms
+        if len(self._fresh) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
+            self._fresh.clear()
+        for item in comparison.items:
+            self._resume(item.key, "")
+        if comparison.batch:
+            self._cursor = self._cursor_next
+            if self._scan_more:
+                self._core.emit(c.Scan(c.ScanKind.ALL, c.CompareAll(self._round), after=self._cursor))
+            else:
+                self._finish_round()
+
+    def _judge(self, item: Item, answers: list[tuple[str, Answer]]) -> None:
+        """Act on what the others know of one key."""
+        key = item.key
+        ended = [a for _, a in answers if a.verdict is Verdict.ENDED]
+        if ended:
+            location = ended[0].location
+            assert location is not None
+            self._core.emit(c.Change(key, c.Learn(Location(location.primary, (), location.epoch, ended=True))))
+            return
+        holding = [a.delta for _, a in answers if a.verdict is Verdict.HOLDS and a.delta is not None]
+        ahead = [d for d in holding if d.location.epoch >= item.epoch]
+        if ahead:
+            best = max(ahead, key=lambda d: d.location.epoch)
+            self._core.emit(c.Change(key, c.StepDown(best, self._replication.unanswered(key))))
+        for delta in holding:
+            if delta.location.epoch <= item.epoch:
+                # Only a primary takes this: its store lost what a backup still has.
+                self._core.emit(c.Change(key, c.TakeContribution("", 0, delta)))
+        refused = [a.location for _, a in answers if a.verdict is Verdict.REFUSED and a.location is not None]
+        if refused and not ahead:
+            # Somebody knows of a later epoch that nobody alive holds the data of: ours is the newest there is.
+            self._inquire(key)
+
+    def stepped_down(self, event: c.Changed) -> None:
+        """The store's word: pass on what the successor lacks, or keep nothing that is not ours to keep."""
+        what, entry = event.what, event.entry
+        assert isinstance(what, c.StepDown)
+        if event.outcome is not Outcome.STORED or entry is None or entry.ended:
+            return
+        if event.before is not None and event.before.role is Role.PRIMARY:
+            self._core.tell(c.FactKind.STEPPED_DOWN, event.key, entry.primary)
+        self._contribute(event.key, entry, what.whole)
+
+    def _contribute(self, key: bytes, entry: Entry, whole: Delta) -> None:
+        if covers(whole.context, entry.context):
+            self._core.emit(c.Change(key, c.ReleaseCopy(entry.epoch)))
+            return
+        owed = Contribution(key, whole.context, entry.location, self._core.next_id(), 0)
+        self._contributions[key] = owed
+        self._core.tell(c.FactKind.CONTRIBUTED, key, entry.primary)
+        self.send_contribution(key, entry)
+
+    def send_contribution(self, key: bytes, entry: Entry | None) -> None:
+        """Send (again) what is owed for a key."""
+        owed = self._contributions.get(key)
+        if owed is None or entry is None or not entry.has_data or entry.role is Role.PRIMARY:
+            self._contributions.pop(key, None)
+            return
+        owed.sent_ms = self._core.now_ms
+        if self._members.is_reachable(entry.primary):
+            delta = delta_since(entry, owed.base, self._core.now_ms)
+            self._core.send(entry.primary, Contribute(key, owed.number, delta))
+
+    def contribution_taken(self, event: c.Changed) -> None:
+        """The primary's side: what was merged goes to the backups, then the giver is answered."""
+        what, entry = event.what, event.entry
+        assert isinstance(what, c.TakeContribution)
+        if entry is not None and event.outcome is Outcome.STORED:
+            if any(len(siblings) > 1 for siblings in entry.attributes.values()):
+                self._core.tell(c.FactKind.VALUES_CONCURRENT, event.key)
+            self._replication.track(event.key, entry, event.before)
+        if what.sender and entry is not None and event.outcome in (Outcome.STORED, Outcome.UNCHANGED):
+            self._core.send(what.sender, Acknowledge(event.key, -what.number, entry.context))
+
+    def contribution_acknowledged(self, message: Acknowledge) -> None:
+        owed = self._contributions.get(message.key)
+        if owed is not None and owed.number == -message.number:
+            del self._contributions[message.key]
+            self._core.emit(c.Change(message.key, c.ReleaseCopy(owed.location.epoch)))
+
+    # --- answering ----------------------------------------------------------------------------------------------------------
+
+    def asked(self, sender: str, message: Compare) -> None:
+        items = tuple((i.key, i.epoch, i.context) for i in message.items)
+        keys = tuple(i.key for i in message.items)
+        self._core.emit(c.Read(keys, c.AnswerCompare(sender, message.comparison, items)))
+
+    def looked_to_answer(self, key: bytes, purpose: c.AnswerCompare, entry: Entry | None) -> None:
+        epoch, context = next((e, x) for k, e, x in purpose.items if k == key)
+        answer = _answer(key, entry, epoch, context, self._core.now_ms)
+        self._to_answer.setdefault((purpose.sender, purpose.comparison), []).append(answer)
+
+    # --- time and sending -----------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        now = self._core.now_ms
+        for number, comparison in list(self.open.items()):
+            for name in [n for n in comparison.waiting if not self._members.is_alive(n)]:
+                comparison.waiting.discard(name)
+            if not comparison.waiting:
+                self._conclude(number)
+            elif now - comparison.asked_ms >= RESEND_MS:
+                for name in comparison.waiting:
+                    self._core.send(name, Compare(number, tuple(comparison.items)))
+                comparison.asked_ms = now
+        for owed in list(self._contributions.values()):
+            if now - owed.sent_ms >= RESEND_MS:
+                self._core.emit(c.Read((owed.key,), c.Resend("")))
+
+    def deadline_ms(self) -> int | None:
+        return self._core.now_ms + RESEND_MS if self.open or self._contributions else None
+
+    def flush(self) -> None:
+        answering, self._to_answer = self._to_answer, {}
+        for (name, number), answers in answering.items():
+            if self._members.is_reachable(name):
+                self._core.send(name, Compared(number, tuple(answers)))
+
+
+def _answer(key: bytes, entry: Entry | None, epoch: Epoch, context: dict[int, int], now_ms: int) -> Answer:
+    """What this member knows of a key beyond a peer's epoch and context."""
+    if entry is None:
+        return Answer(key, Verdict.UNKNOWN)
+    if entry.ended:
+        return Answer(key, Verdict.ENDED, entry.location)
+    if entry.has_data:
+        if entry.epoch > epoch or not covers(context, entry.context):
+            return Answer(key, Verdict.HOLDS, entry.location, delta_since(entry, {}, now_ms))
+    elif entry.epoch > epoch:
+        return Answer(key, Verdict.REFUSED, entry.location)
+    return Answer(key, Verdict.NOTHING)

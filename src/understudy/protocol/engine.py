@@ -1,0 +1,476 @@
+"""The engine: events in, commands out. It holds members, leases and work in flight, never entries.
+
+``handle(event, now_ms)`` returns the commands that the event causes; the executor carries them out in order and
+hands their results back as events at once. ``flush`` is called when a turn's events are done, ``deadline_ms`` says
+when ``Ticked`` is due. Nothing here reads a clock, draws a random number or touches a socket.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.model.commit import Outcome
+from understudy.model.entry import Entry, Role
+from understudy.protocol import commands as c
+from understudy.protocol import messages as m
+from understudy.protocol.compare import Comparisons
+from understudy.protocol.core import Core
+from understudy.protocol.inquire import Inquiries
+from understudy.protocol.members import Members
+from understudy.protocol.replicate import Replication
+from understudy.protocol.serve import Service
+from understudy.protocol.sweep import Sweeps
+
+
+class Engine:
+    """One member's part in the protocol."""
+
+    def __init__(self, settings: c.Settings) -> None:
+        self.core = Core(settings)
+        self.members = Members(self.core)
+        self.replication = Replication(self.core, self.members, self._settled)
+        self.comparisons = Comparisons(self.core, self.members, self.replication, self._resume)
+        self.inquiries = Inquiries(self.core, self.members, self._resume)
+        self.comparisons.inquire_with(self.inquiries.begin)
+        self.service = Service(self.core, self.members, self.replication, self.inquiries, self.comparisons)
+        self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
+        self._joining_until_ms = 0
+        self._awaited: set[str] = set()
+        self._untransferred: set[str] = set()
+        self._started = False
+        self._has_entries = False
+        self._recovered = False
+        self._view: tuple[str, ...] = ()
+
+    # --- the interface --------------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """True when this member serves everything that its peers do, and while it does not leave."""
+        return self.members.ready and not self.members.leaving
+
+    @property
+    def drained(self) -> bool:
+        return self.sweeps.drained
+
+    def handle(self, event: c.Event, now_ms: int) -> list[c.Command]:
+        """What ``event`` causes. ``now_ms``: the store clock, which never goes back."""
+        core = self.core
+        core.now_ms = max(core.now_ms, now_ms)
+        match event:
+            case c.Received():
+                self._received(event)
+            case c.Changed():
+                self._changed(event)
+            case c.Looked():
+                self._looked(event)
+            case c.Scanned():
+                self._scanned(event)
+            case c.Requested(ticket=ticket, request=request):
+                self._requested(ticket, request)
+            case c.Abandoned(ticket=ticket):
+                self.service.abandoned(ticket)
+            case c.Ticked():
+                self._ticked()
+            case c.PeerFound(name=name, incarnation=incarnation):
+                self._found(name, incarnation)
+            case c.PeerLost(name=name, incarnation=incarnation):
+                self._lost(name, incarnation)
+            case c.DrainAsked():
+                self.sweeps.leave()
+            case c.Started():
+                self._start(event)
+        return core.take()
+
+    def flush(self) -> list[c.Command]:
+        """What the events of one turn have gathered: batched messages."""
+        self.inquiries.flush()
+        self.comparisons.flush()
+        self.sweeps.flush()
+        return self.core.take()
+
+    def deadline_ms(self) -> int:
+        """When ``Ticked`` is due at the latest."""
+        instants = [self.members.deadline_ms(), self.sweeps.deadline_ms()]
+        for part in (self.replication, self.inquiries, self.comparisons, self.service):
+            instant = part.deadline_ms()
+            if instant is not None:
+                instants.append(instant)
+        return min(instants)
+
+    def describe(self) -> dict[str, Any]:
+        """What people and tools may know of this engine; no ids, no values."""
+        now = self.core.now_ms
+        return {
+            "ready": self.ready,
+            "leaving": self.members.leaving,
+            "drained": self.drained,
+            "flights": len(self.replication.flights),
+            "inquiries": len(self.inquiries.open),
+            "jobs": len(self.service.jobs),
+            "compared": self.comparisons.complete,
+            "members": [
+                {
+                    "name": member.name,
+                    "standing": str(member.standing),
+                    "incarnation": f"{member.incarnation:016x}",
+                    "leaving": member.leaving,
+                    "ready": member.ready,
+                    "lease_ms": max(0, member.granted_until_ms - now),
+                }
+                for member in sorted(self.members.all(), key=lambda known: known.name)
+            ],
+        }
+
+    # --- start and readiness --------------------------------------------------------------------------------------------------
+
+    def _start(self, event: c.Started) -> None:
+        core = self.core
+        self._started = True
+        self._has_entries = event.has_entries
+        self._awaited = set(event.last_view) - {core.me}
+        waits = bool(self._awaited) or event.expects_peers
+        self._joining_until_ms = core.now_ms + (core.settings.cold_start_ms if waits else 0)
+        self.service.is_joining = waits
+        self.comparisons.complete = False
+        self._maybe_ready()
+
+    def _maybe_ready(self) -> None:
+        """Joined when those who were there last are found, or the time for it is over; ready when all is compared."""
+        core = self.core
+        if not self._started or self.members.ready:
+            return
+        over = core.now_ms >= self._joining_until_ms
+        reachable = set(self.members.reachable())
+        if not self._recovered:
+            if not (over or (reachable and self._awaited <= reachable)):
+                return
+            self._recovered = True
+            if self._has_entries:
+                self.comparisons.begin()
+            else:
+                self.comparisons.complete = True
+                self.members.publish_all()
+        if self.comparisons.complete and (over or not self._untransferred):
+            self.service.is_joining = False
+            self.members.ready = True
+            core.tell(c.FactKind.READY)
+            core.emit(c.Scan(c.ScanKind.OUTBOX, c.Recover()))
+            self.sweeps.protect_all()
+            for name in self._awaited - reachable:
+                self.sweeps.recheck_later(name)
+
+    # --- membership -----------------------------------------------------------------------------------------------------------
+
+    def _found(self, name: str, incarnation: int) -> None:
+        if name == self.core.me:
+            return
+        known = self.members.get(name)
+        if known is not None and known.incarnation != incarnation and known.is_reachable:
+            self._lost(name, known.incarnation)
+        was_known = known is not None and known.incarnation == incarnation
+        found = self.members.found(name, incarnation)
+        if found is None:
+            return
+        if was_known:
+            # Cut off for a while: either side may have promoted.
+            self.comparisons.begin()
+            self.sweeps.recheck_now(name)
+        elif not self.members.ready:
+            self._untransferred.add(name)
+        self.sweeps.transfer_to(name)
+        self.sweeps.protect_all()
+        self._note_view()
+        self._maybe_ready()
+
+    def _lost(self, name: str, incarnation: int) -> None:
+        if not self.members.lost(name, incarnation):
+            return
+        self._untransferred.discard(name)
+        self.replication.forget_member(name)
+        self.inquiries.silent(name)
+        self.comparisons.silent(name)
+        self.service.silent(name)
+        self.sweeps.recheck_later(name)
+        self._note_view()
+        self._maybe_ready()
+
+    def _note_view(self) -> None:
+        view = self.members.view()
+        if view != self._view and len(view) > 1:
+            self._view = view
+            self.core.emit(c.Note("view", " ".join(view).encode()))
+
+    # --- requests and time ------------------------------------------------------------------------------------------------------
+
+    def _requested(self, ticket: c.Ticket, request: m.Request) -> None:
+        if isinstance(request, m.TouchRequest):
+            self.core.emit(c.Change(request.key, c.Touch(request.age_ms, forward=True)))
+        else:
+            self.service.requested(ticket, request)
+
+    def _ticked(self) -> None:
+        for member in self.members.tick():
+            self._lost(member.name, member.incarnation)
+        self.replication.tick()
+        self.inquiries.tick()
+        self.comparisons.tick()
+        self.service.tick()
+        self.sweeps.tick()
+        self._maybe_ready()
+
+    def _settled(self, job: int, protected: bool, number: int) -> None:
+        self.service.settled(job, protected, number)
+
+    def _resume(self, key: bytes, relay: str) -> None:
+        self.service.resume(key, relay)
+
+    # --- messages -----------------------------------------------------------------------------------------------------------------
+
+    def _received(self, event: c.Received) -> None:
+        """A message of a known life; one of an earlier life is nothing to us."""
+        known = self.members.get(event.sender)
+        if event.sender == self.core.me:
+            return
+        if known is None or not known.is_reachable or known.incarnation != event.incarnation:
+            if known is not None and known.incarnation != event.incarnation and not isinstance(event.message, m.Heartbeat):
+                return
+            self._found(event.sender, event.incarnation)
+            known = self.members.get(event.sender)
+            if known is None:
+                return
+        self.members.heard(event.sender)
+        self._dispatch(event.sender, known, event.message)
+
+    def _dispatch(self, sender: str, member: Any, message: m.MemberMessage) -> None:
+        core = self.core
+        match message:
+            case m.Heartbeat():
+                if self.members.heartbeat(member, message):
+                    self.sweeps.recheck_now(sender)
+            case m.HeartbeatAck(sent_ms=sent_ms):
+                self.members.granted(member, sent_ms)
+            case m.Replicate(key=key, number=number, delta=delta):
+                core.emit(c.Change(key, c.CopyIn(sender, number, delta)))
+            case m.Acknowledge():
+                if message.number < 0:
+                    self.comparisons.contribution_acknowledged(message)
+                else:
+                    self.replication.acknowledged(sender, message)
+            case m.AskWhole(key=key):
+                self.replication.lacks_base(sender, key)
+            case m.Refuse():
+                self._refused(sender, message)
+            case m.Release(key=key, location=location):
+                core.emit(c.Change(key, c.Learn(location, sender)))
+                core.emit(c.Change(key, c.ReleaseCopy(location.epoch)))
+            case m.Ask():
+                self.inquiries.asked(sender, message)
+            case m.Answers():
+                self.inquiries.answered(sender, message)
+            case m.Compare():
+                self.comparisons.asked(sender, message)
+            case m.Compared():
+                self.comparisons.compared(sender, message)
+            case m.Contribute(key=key, number=number, delta=delta):
+                core.emit(c.Change(key, c.TakeContribution(sender, number, delta)))
+            case m.Announce(places=places):
+                for key, location in places:
+                    core.emit(c.Change(key, c.Learn(location, sender)))
+            case m.Forget(keys=keys):
+                for key, epoch in keys:
+                    core.emit(c.Change(key, c.ForgetCopy(epoch)))
+            case m.Transferred():
+                self._untransferred.discard(sender)
+                self._maybe_ready()
+            case m.Accessed(ages=ages):
+                for key, age_ms in ages:
+                    core.emit(c.Change(key, c.Touch(age_ms)))
+            case m.Fetch():
+                self.service.fetch(sender, message)
+            case m.Fetched():
+                self.service.fetched(sender, message)
+            case m.Forward():
+                self.service.forward(sender, message)
+            case m.Forwarded():
+                self.service.forwarded(sender, message)
+            case m.Locate(request=request, key=key):
+                core.emit(c.Read((key,), c.Answer(sender, request)))
+            case m.Located():
+                self.service.located(sender, message)
+
+    def _refused(self, sender: str, message: m.Refuse) -> None:
+        """A holder knows better: step down for a higher epoch, or ask in our turn for a higher promise."""
+        self.core.tell(c.FactKind.COPY_REFUSED, message.key, sender)
+        if message.location.ended:
+            self.core.emit(c.Change(message.key, c.Learn(message.location, sender)))
+        else:
+            self.core.emit(c.Read((message.key,), c.CompareOne((sender, message.location.primary))))
+
+    # --- what the store says --------------------------------------------------------------------------------------------------------
+
+    def _looked(self, event: c.Looked) -> None:
+        key, purpose, entry = event.key, event.purpose, event.entry
+        match purpose:
+            case c.ServeJob(job=job):
+                self.service.looked(job, entry)
+            case c.Resend(to=to):
+                self._resend(key, to, entry)
+            case c.Protect():
+                if entry is not None and entry.role is Role.PRIMARY:
+                    flight = self.replication.flights.get(key)
+                    self.replication.protect(key, entry, widen=flight is not None and flight.widened)
+            case c.Inquire():
+                self.inquiries.looked(key, entry)
+            case c.Recheck():
+                self.sweeps.rechecked(key, purpose, entry)
+            case c.Transfer(to=to):
+                self.sweeps.transferred(key, entry, to)
+            case c.CompareAll():
+                self.comparisons.looked_in_round(key, entry)
+            case c.CompareOne(asked=asked):
+                self._compare_one(key, entry, asked)
+            case c.AnswerCompare():
+                self.comparisons.looked_to_answer(key, purpose, entry)
+            case c.Reap():
+                self.sweeps.reaped(key, entry)
+            case c.Leave():
+                self.sweeps.left(key, entry)
+            case c.Recovered(number=number, marked=marked):
+                if entry is None:
+                    self.core.emit(c.Settle((number,)))
+                else:
+                    self.replication.recover(key, entry, number, marked)
+            case c.Answer(sender=sender, request=request):
+                location = entry.location if entry is not None else None
+                if self.members.is_reachable(sender):
+                    self.core.send(sender, m.Located(request, key, location, self.members.view()))
+
+    def _resend(self, key: bytes, to: str, entry: Entry | None) -> None:
+        if not to:
+            self.comparisons.send_contribution(key, entry)
+        elif entry is not None and to in (entry.primary, *entry.backups) and to != self.core.me:
+            if entry.role is Role.PRIMARY or entry.number:
+                self.replication.send(to, key, entry)
+
+    def _compare_one(self, key: bytes, entry: Entry | None, asked: tuple[str, ...]) -> None:
+        """A copy of ours was refused: learn the whole of what the others hold, or win a higher reign."""
+        if entry is None or entry.ended or entry.role is not Role.PRIMARY:
+            self.service.again(self.replication.drop(key))
+            return
+        if entry.promised.reign > entry.epoch.reign:
+            self.inquiries.begin(key)
+            return
+        peers = [name for name in asked if name != self.core.me]
+        if not self.comparisons.ask_about(key, entry, peers, whole=True):
+            self.inquiries.begin(key)
+
+    def _scanned(self, event: c.Scanned) -> None:
+        purpose = event.scan.purpose
+        if isinstance(purpose, c.CompareAll):
+            self.comparisons.scanned(event)
+            self._maybe_ready()
+        elif isinstance(purpose, c.Recover):
+            for key, number, marked in zip(event.keys, event.numbers, event.marked, strict=True):
+                self.core.emit(c.Read((key,), c.Recovered(number, marked)))
+            if event.more:
+                self.core.emit(event.scan._replace(after_number=event.numbers[-1]))
+        elif isinstance(purpose, c.Reap):
+            self.core.emit(c.Read(event.keys, purpose))
+        else:
+            self.sweeps.scanned(event)
+
+    def _changed(self, event: c.Changed) -> None:
+        key, what, entry = event.key, event.what, event.entry
+        if event.before is None and entry is not None:
+            self.service.appeared(key)
+        match what:
+            case c.DoCommit():
+                self._committed(event)
+            case c.CopyIn():
+                self._copied(event, what)
+            case c.Learn(sender=sender):
+                if event.outcome is Outcome.DEPOSED:
+                    self.core.emit(c.Read((key,), c.CompareOne((what.location.primary, sender))))
+                elif entry is not None and entry.ended and event.before is not None and not event.before.ended:
+                    self.service.again(self.replication.drop(key))
+            case c.GivePromise():
+                self.inquiries.promise_given(event)
+            case c.Promote():
+                self._promoted(event, what)
+            case c.SetBackups(released=released):
+                if event.outcome is Outcome.STORED and entry is not None:
+                    self.replication.backups_set(key, entry, event.before, released)
+                    self.sweeps.announce(key, entry.location)
+            case c.HandOver(to=to):
+                if event.outcome is Outcome.STORED and entry is not None:
+                    self.core.tell(c.FactKind.HANDED_OVER, key, to)
+                    self.replication.track(key, entry, event.before)
+            case c.StepDown():
+                self._stepped_down(event)
+            case c.TakeContribution():
+                self.comparisons.contribution_taken(event)
+            case c.Touch(age_ms=age_ms, forward=forward):
+                if entry is not None and event.outcome is Outcome.STORED and (forward or entry.role is Role.PRIMARY):
+                    self.sweeps.accessed(key, entry, age_ms)
+                elif forward and entry is not None and entry.role is not Role.PRIMARY:
+                    self.sweeps.accessed(key, entry, age_ms)
+            case c.Expire():
+                if event.outcome is Outcome.REMOVED and event.before is not None and not event.before.ended:
+                    self.sweeps.forget(key, event.before)
+            case c.DropLost():
+                self.sweeps.lost(event)
+
+    def _committed(self, event: c.Changed) -> None:
+        entry = event.entry
+        if event.outcome is Outcome.COMMITTED and entry is not None:
+            if entry.ended:
+                self.core.tell(c.FactKind.SESSION_ENDED, event.key)
+            if event.before is None or entry.ended:
+                self.sweeps.announce(event.key, entry.location)
+        self.service.committed(event)
+
+    def _copied(self, event: c.Changed, what: c.CopyIn) -> None:
+        """Answer a Replicate with what was done, never with what was asked."""
+        key, entry, sender = event.key, event.entry, what.sender
+        outcome = event.outcome
+        if outcome is Outcome.STORED:
+            assert entry is not None
+            self.core.send(sender, m.Acknowledge(key, what.number, entry.context))
+            if entry.role is Role.PRIMARY and not entry.ended:
+                self._took_over(event)
+        elif outcome is Outcome.NEEDS_WHOLE:
+            self.core.send(sender, m.AskWhole(key, what.number))
+        elif outcome is Outcome.DEPOSED:
+            self.core.emit(c.Read((key,), c.CompareOne((sender, what.delta.location.primary))))
+        else:
+            assert entry is not None
+            self.core.send(sender, m.Refuse(key, what.number, entry.location, entry.promised))
+
+    def _took_over(self, event: c.Changed) -> None:
+        """A primary that leaves has handed a session to us."""
+        entry = event.entry
+        assert entry is not None
+        if event.before is not None and event.before.role is Role.PRIMARY:
+            return
+        self.sweeps.announce(event.key, entry.location)
+        self.replication.protect(event.key, entry)
+
+    def _promoted(self, event: c.Changed, what: c.Promote) -> None:
+        entry = event.entry
+        if event.outcome is Outcome.PROMOTED:
+            assert entry is not None
+            self.core.tell(c.FactKind.PROMOTED, event.key)
+            if any(len(siblings) > 1 for siblings in entry.attributes.values()):
+                self.core.tell(c.FactKind.VALUES_CONCURRENT, event.key)
+            self.replication.track(event.key, entry, event.before)
+            self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
+            self.sweeps.announce(event.key, entry.location)
+        self.inquiries.promoted(event.key, event.outcome)
+
+    def _stepped_down(self, event: c.Changed) -> None:
+        waiting: list[int] = []
+        if event.outcome is Outcome.STORED:
+            waiting = self.replication.drop(event.key)
+        self.comparisons.stepped_down(event)
+        self.service.again(waiting)

@@ -1,0 +1,234 @@
+"""Ask, promise, promote: how a holder becomes primary without taking back what a user has seen.
+
+Before a member promotes itself it asks every living member about the key and names the reign that it wants. Each
+answers what it holds beyond the asker, with the promise to acknowledge nothing for this key under a lower reign; or
+that it is the primary, or hears it, and then nobody promotes. The asker waits for each until it answers or is
+suspect, merges, and promotes itself.
+
+Source: the two phases of single-decree Paxos (Lamport 1998), with the difference that values merge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from understudy.model.commit import Outcome
+from understudy.model.delta import delta_since
+from understudy.model.entry import Entry, Location, Promise, Role
+from understudy.protocol import commands as c
+from understudy.protocol.core import Core
+from understudy.protocol.members import Members
+from understudy.protocol.messages import Answer, Answers, Ask, Question, Verdict
+
+RESEND_MS = 100
+BACK_OFF_MS = 40
+"""After a promotion was dropped; plus a part of the chooser, so that two askers do not meet again and again."""
+
+
+class Inquiry:
+    """One key's question to all, while it is open."""
+
+    def __init__(self, question: Question, waiting: set[str], now_ms: int) -> None:
+        self.question = question
+        self.waiting = waiting
+        self.asked_ms = now_ms
+        self.numbers: set[int] = set()
+        self.answers: dict[str, Answer] = {}
+        self.hold_ms = 0
+
+
+class Inquiries:
+    """All open inquiries of one member."""
+
+    def __init__(self, core: Core, members: Members, resume: Callable[[bytes, str], None]) -> None:
+        self._core = core
+        self._members = members
+        self._resume = resume
+        """Called with (key, member to relay through or "") when requests for the key may go on."""
+        self.open: dict[bytes, Inquiry] = {}
+        self._retry_ms: dict[bytes, int] = {}
+        self._to_ask: dict[str, list[Question]] = {}
+        self._to_answer: dict[tuple[str, int], list[Answer]] = {}
+        self._hold_ms: dict[tuple[str, int], int] = {}
+
+    # --- asking ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, key: bytes) -> None:
+        """Open an inquiry about a key, unless one is open or a retry is near."""
+        if key not in self.open and key not in self._retry_ms:
+            self._core.emit(c.Read((key,), c.Inquire()))
+
+    def looked(self, key: bytes, entry: Entry | None) -> None:
+        """The entry to ask about. Only a copy of a live session can become primary."""
+        if entry is None or not entry.has_data or key in self.open:
+            self._resume(key, "")
+            return
+        promise = Promise(max(entry.epoch.reign, entry.promised.reign) + 1, self._core.settings.chooser)
+        question = Question(key, promise, entry.context, entry.location)
+        inquiry = self.open[key] = Inquiry(question, set(self._members.reachable()), self._core.now_ms)
+        for name in inquiry.waiting:
+            self._to_ask.setdefault(name, []).append(question)
+        if not inquiry.waiting:
+            self._conclude(inquiry)
+
+    def answered(self, sender: str, message: Answers) -> None:
+        """One member's answers."""
+        for answer in message.answers:
+            inquiry = self.open.get(answer.key)
+            if inquiry is None or message.inquiry not in inquiry.numbers or sender not in inquiry.waiting:
+                continue
+            inquiry.waiting.discard(sender)
+            inquiry.answers[sender] = answer
+            inquiry.hold_ms = max(inquiry.hold_ms, message.hold_ms)
+            if not inquiry.waiting:
+                self._conclude(inquiry)
+
+    def silent(self, name: str) -> None:
+        """A member is suspect or lost: nobody waits for it."""
+        for inquiry in list(self.open.values()):
+            if name in inquiry.waiting:
+                inquiry.waiting.discard(name)
+                if not inquiry.waiting:
+                    self._conclude(inquiry)
+
+    def _conclude(self, inquiry: Inquiry) -> None:
+        """Everybody has answered: promote, or do not, and say why."""
+        key = inquiry.question.key
+        del self.open[key]
+        answers = inquiry.answers
+        by_verdict = {answer.verdict: (sender, answer) for sender, answer in answers.items()}
+        if Verdict.ENDED in by_verdict:
+            location = by_verdict[Verdict.ENDED][1].location or inquiry.question.location
+            self._core.emit(c.Change(key, c.Learn(Location(location.primary, (), location.epoch, ended=True))))
+            self._resume(key, "")
+        elif Verdict.PRIMARY in by_verdict:
+            self._drop(inquiry, by_verdict[Verdict.PRIMARY], "it has a primary")
+        elif Verdict.REFUSED in by_verdict:
+            self._drop(inquiry, by_verdict[Verdict.REFUSED], "a higher promise is known", retry=True)
+        elif Verdict.HEARD in by_verdict and not self._primary_denies(inquiry):
+            self._drop(inquiry, by_verdict[Verdict.HEARD], "its primary is heard", retry=True)
+        else:
+            self._promote(inquiry)
+
+    def _primary_denies(self, inquiry: Inquiry) -> bool:
+        """The member that is named as primary has said itself that it is not."""
+        said = inquiry.answers.get(inquiry.question.location.primary)
+        return said is not None and said.verdict in (Verdict.NOTHING, Verdict.HOLDS)
+
+    def _drop(self, inquiry: Inquiry, why: tuple[str, Answer], detail: str, retry: bool = False) -> None:
+        key = inquiry.question.key
+        sender, answer = why
+        self._core.tell(c.FactKind.PROMOTION_DROPPED, key, sender, detail)
+        if answer.location is not None:
+            self._core.emit(c.Change(key, c.Learn(answer.location, sender)))
+        if retry:
+            self._retry_ms[key] = self._core.now_ms + BACK_OFF_MS + self._core.settings.chooser % BACK_OFF_MS
+        self._resume(key, sender if answer.verdict is Verdict.HEARD else "")
+
+    def _promote(self, inquiry: Inquiry) -> None:
+        question = inquiry.question
+        found = tuple(a.delta for a in inquiry.answers.values() if a.delta is not None)
+        old = [b for b in question.location.backups if b != self._core.me]
+        holders = [n for n in old if n in inquiry.answers and self._members.is_alive(n)]
+        lacking = self._core.settings.copies - len(holders)
+        chosen = self._members.place(lacking, exclude=(*holders, question.location.primary)) if lacking > 0 else ()
+        if lacking > len(chosen) and self._members.is_alive(question.location.primary):
+            chosen = (*chosen, question.location.primary)
+        hold_ms = max(inquiry.hold_ms, self._hold_for(question.location))
+        self._core.emit(
+            c.Change(
+                question.key,
+                c.Promote(question.promise, (*holders, *chosen), found, hold_ms),
+            )
+        )
+
+    def _hold_for(self, location: Location) -> int:
+        others = [n for n in (location.primary, *location.backups) if n != self._core.me]
+        return max(0, self._members.hold_until_ms(others) - self._core.now_ms)
+
+    def promoted(self, key: bytes, outcome: Outcome) -> None:
+        """The store's word on a promotion."""
+        if outcome is Outcome.REFUSED:
+            self._core.tell(c.FactKind.PROMOTION_DROPPED, key, detail="a higher epoch became known here")
+            self._retry_ms[key] = self._core.now_ms + BACK_OFF_MS + self._core.settings.chooser % BACK_OFF_MS
+        self._resume(key, "")
+
+    # --- answering ------------------------------------------------------------------------------------------------------
+
+    def asked(self, sender: str, message: Ask) -> None:
+        """A member wants to become primary of some sessions."""
+        heard = frozenset(n for n in self._members.alive() if n != sender)
+        for question in message.questions:
+            what = c.GivePromise(
+                sender, message.inquiry, question.promise, question.context, question.location, heard
+            )
+            self._core.emit(c.Change(question.key, what))
+
+    def promise_given(self, event: c.Changed) -> None:
+        """The store's word on one question: queue its answer."""
+        what, entry = event.what, event.entry
+        assert isinstance(what, c.GivePromise)
+        assert entry is not None
+        slot = (what.sender, what.inquiry)
+        verdict, delta = _verdict_of(event, self._core.me), None
+        if verdict in (Verdict.NOTHING, Verdict.HOLDS):
+            self._core.tell(c.FactKind.PROMISED, event.key, what.sender)
+            # Who counts is the primary that its asker believes in, and the one that we know of.
+            hold_ms = max(self._hold_for(what.location), self._hold_for(entry.location))
+            self._hold_ms[slot] = max(self._hold_ms.get(slot, 0), hold_ms)
+        if verdict is Verdict.HOLDS:
+            delta = delta_since(entry, what.context, self._core.now_ms)
+        self._to_answer.setdefault(slot, []).append(Answer(event.key, verdict, entry.location, delta))
+
+    # --- time and sending -------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        now = self._core.now_ms
+        for inquiry in list(self.open.values()):
+            for name in [n for n in inquiry.waiting if not self._members.is_alive(n)]:
+                inquiry.waiting.discard(name)
+            if not inquiry.waiting:
+                self._conclude(inquiry)
+            elif now - inquiry.asked_ms >= RESEND_MS:
+                inquiry.asked_ms = now
+                for name in inquiry.waiting:
+                    self._to_ask.setdefault(name, []).append(inquiry.question)
+        for key in [k for k, due in self._retry_ms.items() if now >= due]:
+            del self._retry_ms[key]
+            self._core.emit(c.Read((key,), c.Recheck("")))
+
+    def deadline_ms(self) -> int | None:
+        """Open inquiries are looked at again soon; retries at their instant."""
+        instants = list(self._retry_ms.values())
+        if self.open:
+            instants.append(self._core.now_ms + BACK_OFF_MS)
+        return min(instants, default=None)
+
+    def flush(self) -> None:
+        """Send what one turn has gathered, a message a member."""
+        asking, self._to_ask = self._to_ask, {}
+        for name, questions in asking.items():
+            number = self._core.next_id()
+            for question in questions:
+                inquiry = self.open.get(question.key)
+                if inquiry is not None:
+                    inquiry.numbers.add(number)
+            if self._members.is_reachable(name):
+                self._core.send(name, Ask(number, tuple(questions)))
+        answering, self._to_answer = self._to_answer, {}
+        for (name, number), answers in answering.items():
+            self._core.send(name, Answers(number, tuple(answers), self._hold_ms.pop((name, number), 0)))
+
+
+def _verdict_of(event: c.Changed, me: str) -> Verdict:
+    entry, what = event.entry, event.what
+    assert entry is not None and isinstance(what, c.GivePromise)
+    if event.outcome is Outcome.ENDED:
+        return Verdict.ENDED
+    if event.outcome is Outcome.REFUSED:
+        return Verdict.REFUSED
+    if event.outcome is Outcome.UNCHANGED:
+        return Verdict.PRIMARY if entry.role is Role.PRIMARY else Verdict.HEARD
+    beyond = any(what.context.get(i, 0) < n for i, n in entry.context.items())
+    return Verdict.HOLDS if entry.has_data and beyond else Verdict.NOTHING
+

@@ -1,0 +1,568 @@
+"""Requests: fetches and commits, from this member's workers and from other members, until each is answered.
+
+A *job* is one request on its way. It looks at the entry here and then either is done here, or waits (for a
+comparison, an inquiry, a settlement), or goes on to the member that is closer to the session. Every member serves
+every session; the number of hops is bounded, and so is the time: a job that has found nobody is answered
+"unavailable", never "unknown".
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import msgspec
+
+from understudy import limits
+from understudy.model.commit import Outcome
+from understudy.model.delta import delta_since
+from understudy.model.entry import Entry, Location, Role
+from understudy.model.roles import copied
+from understudy.protocol import commands as c
+from understudy.protocol.compare import Comparisons
+from understudy.protocol.core import Core
+from understudy.protocol.inquire import Inquiries
+from understudy.protocol.members import Members, Standing
+from understudy.protocol.messages import (
+    AcknowledgeMode,
+    CommitAnswer,
+    CommitRequest,
+    Fetch,
+    FetchAnswer,
+    Fetched,
+    FetchOutcome,
+    FetchRequest,
+    Forward,
+    Forwarded,
+    Locate,
+    Located,
+    Request,
+    SettleRequest,
+)
+from understudy.protocol.replicate import Replication
+
+RETRY_MS = 50
+LOCATE_MS = 200
+"""How long silent members are waited for before an answer is drawn from what the others said."""
+
+
+class Remote(NamedTuple):
+    """A job that came from another member."""
+
+    sender: str
+    request: int
+
+
+class Job:
+    """One request on its way."""
+
+    def __init__(self, id_: int, origin: c.Ticket | Remote, request: Request, hops: int, now_ms: int, until_ms: int) -> None:
+        self.id = id_
+        self.origin = origin
+        self.request = request
+        self.hops = hops
+        self.since_ms = now_ms
+        self.until_ms = until_ms
+        self.retry_ms = 0
+        """0: not waiting for time alone."""
+        self.sent_to = ""
+        self.relay = ""
+        self.denied: set[str] = set()
+        """Members that said that they hold nothing."""
+        self.located: dict[str, Located] = {}
+        self.locating: set[str] = set()
+        self.locating_until_ms = 0
+
+    @property
+    def key(self) -> bytes:
+        return self.request.key
+
+    @property
+    def is_remote(self) -> bool:
+        return isinstance(self.origin, Remote)
+
+
+class Service:
+    """All jobs of one member."""
+
+    def __init__(self, core: Core, members: Members, replication: Replication, inquiries: Inquiries, comparisons: Comparisons) -> None:
+        self._core = core
+        self._members = members
+        self._replication = replication
+        self._inquiries = inquiries
+        self._comparisons = comparisons
+        self.jobs: dict[int, Job] = {}
+        self._parked: dict[bytes, set[int]] = {}
+        self._by_ticket: dict[c.Ticket, int] = {}
+        self._unknown: OrderedDict[bytes, int] = OrderedDict()
+        self._locates_left = float(limits.LOCATES_PER_SECOND_MAX)
+        self._locates_ms = 0
+        self.is_joining = False
+        """True until peers have been found and their announcements heard: "unknown" proves nothing yet."""
+        self._ages: dict[str, dict[bytes, int]] = {}
+
+    # --- in -----------------------------------------------------------------------------------------------------------------
+
+    def requested(self, ticket: c.Ticket, request: Request) -> None:
+        """A worker asks."""
+        if len(self.jobs) >= limits.REQUESTS_IN_FLIGHT_MAX:
+            self._core.emit(c.Reply(ticket, _unavailable(request)))
+            return
+        job = self._new(ticket, request, 0)
+        self._by_ticket[ticket] = job.id
+        self._start(job)
+
+    def fetch(self, sender: str, message: Fetch) -> None:
+        """Another member asks for an entry."""
+        self._start(self._new(Remote(sender, message.request), FetchRequest(0, message.key, message.have), message.hops))
+
+    def forward(self, sender: str, message: Forward) -> None:
+        """Another member passes a commit on."""
+        request = CommitRequest(0, message.key, message.commit, message.acknowledge, message.unprotected_refused)
+        self._start(self._new(Remote(sender, message.request), request, message.hops))
+
+    def abandoned(self, ticket: c.Ticket) -> None:
+        """The worker has gone; what it committed goes on without it."""
+        job = self.jobs.pop(self._by_ticket.pop(ticket, 0), None)
+        if job is not None:
+            self._unpark(job)
+
+    def _new(self, origin: c.Ticket | Remote, request: Request, hops: int) -> Job:
+        now = self._core.now_ms
+        job = Job(self._core.next_id(), origin, request, hops, now, now + self._core.settings.commit_timeout_ms)
+        self.jobs[job.id] = job
+        return job
+
+    def _start(self, job: Job) -> None:
+        request = job.request
+        if isinstance(request, CommitRequest) and request.commit.creates is not None:
+            self._create(job, request)
+        elif isinstance(request, CommitRequest) and self._comparisons.complete and not request.unprotected_refused:
+            self._core.emit(c.Change(job.key, c.DoCommit(job.id, request.commit)))
+        else:
+            self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
+
+    def _create(self, job: Job, request: CommitRequest) -> None:
+        backups = self._members.place(self._core.settings.copies)
+        if len(backups) < self._core.settings.copies:
+            if self.is_joining and request.acknowledge is AcknowledgeMode.BACKUP:
+                self._retry(job)
+                return
+            if request.unprotected_refused:
+                self._answer_commit(job, CommitAnswer(Outcome.REFUSED))
+                return
+        self._core.emit(c.Change(job.key, c.DoCommit(job.id, request.commit, backups)))
+
+    # --- what the store says ------------------------------------------------------------------------------------------------
+
+    def looked(self, job_id: int, entry: Entry | None) -> None:
+        """The entry here: decide."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return
+        if entry is None:
+            self._not_here(job)
+        elif entry.ended:
+            self._end(job)
+        elif entry.role is Role.PRIMARY:
+            self._at_primary(job, entry)
+        elif isinstance(job.request, SettleRequest):
+            self._answer_commit(job, CommitAnswer(Outcome.COMMITTED, primary=entry.primary))
+        else:
+            self._route(job, entry)
+
+    def _at_primary(self, job: Job, entry: Entry) -> None:
+        request, key = job.request, job.key
+        if not self._comparisons.is_compared(key):
+            if self._comparisons.ask_about(key, entry, self._members.reachable()):
+                self._park(job)
+                return
+        if isinstance(request, CommitRequest):
+            if request.unprotected_refused and not self._may_protect(entry):
+                self._answer_commit(job, CommitAnswer(Outcome.REFUSED))
+            else:
+                self._core.emit(c.Change(key, c.DoCommit(job.id, request.commit)))
+            return
+        if isinstance(request, SettleRequest):
+            if not self._replication.wait(job.id, key, request.number):
+                self._answer_commit(job, CommitAnswer(Outcome.COMMITTED, True, self._core.me))
+            return
+        if entry.expired(self._core.now_ms):
+            self._core.emit(c.Change(key, c.Expire()))
+            self._answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
+            return
+        if not self._members.has_lease(entry.backups) and not self._comparisons.is_fresh(key, job.since_ms):
+            if self._comparisons.ask_about(key, entry, entry.backups):
+                self._park(job)
+                return
+        if not self._replication.wait(job.id, key, self._replication.newest(key)):
+            self._give(job, entry)
+
+    def _may_protect(self, entry: Entry) -> bool:
+        return any(self._members.is_alive(b) for b in entry.backups) or bool(self._members.place(1))
+
+    def _give(self, job: Job, entry: Entry) -> None:
+        """The entry itself, to who asked."""
+        request = job.request
+        assert isinstance(request, FetchRequest)
+        if not job.is_remote:
+            self._answer_fetch(job, FetchAnswer(FetchOutcome.HERE, self._core.me))
+        elif request.have and request.have == entry.context:
+            self._answer_fetch(job, FetchAnswer(FetchOutcome.NOT_MODIFIED, self._core.me), entry)
+        else:
+            self._answer_fetch(job, FetchAnswer(FetchOutcome.FOUND, self._core.me), entry, whole=True)
+
+    def committed(self, event: c.Changed) -> None:
+        """The store's word on a commit."""
+        what, entry, outcome = event.what, event.entry, event.outcome
+        assert isinstance(what, c.DoCommit)
+        job = self.jobs.get(what.job)
+        if outcome is Outcome.COMMITTED:
+            assert entry is not None
+            if event.before is None:
+                self._core.tell(c.FactKind.SESSION_CREATED, event.key)
+            self._core_commit(event.key, entry, event.before, job)
+            return
+        if job is None:
+            return
+        if outcome is Outcome.REPEATED:
+            assert entry is not None
+            self._core.tell(c.FactKind.COMMIT_REPEATED, event.key)
+            if not self._replication.wait(job.id, event.key, self._replication.newest(event.key)):
+                self._replication.track(event.key, entry, event.before, job.id)
+        elif outcome is Outcome.NOT_PRIMARY:
+            assert entry is not None
+            self._route(job, entry)
+        elif outcome is Outcome.UNKNOWN:
+            self._not_here(job)
+        else:
+            if outcome is Outcome.CONFLICT:
+                self._core.tell(c.FactKind.COMMIT_CONFLICTED, event.key)
+            elif outcome is Outcome.FENCED:
+                self._core.tell(c.FactKind.COMMIT_FENCED, event.key)
+            self._answer_commit(job, CommitAnswer(outcome, primary=self._core.me))
+
+    def _core_commit(self, key: bytes, entry: Entry, before: Entry | None, job: Job | None) -> None:
+        if job is None:
+            self._replication.track(key, entry, before)
+            return
+        request = job.request
+        assert isinstance(request, CommitRequest)
+        if request.acknowledge is AcknowledgeMode.BACKUP:
+            self._replication.track(key, entry, before, job.id)
+            return
+        number = entry.number
+        self._replication.track(key, entry, before)
+        self._core.emit(c.Mark((number,)))
+        flight = self._replication.flights.get(key)
+        if flight is not None:
+            flight.marked.add(number)
+        answer = CommitAnswer(Outcome.COMMITTED, False, self._core.me, self._core.settings.incarnation, number)
+        self._answer_commit(job, answer)
+
+    def settled(self, job_id: int, protected: bool, number: int) -> None:
+        """A change that a job waited for is on as many machines as wanted, or its time is over."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return
+        request = job.request
+        if isinstance(request, FetchRequest):
+            # What it shows has been answered, or marked as unprotected: read it again.
+            self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
+        elif isinstance(request, CommitRequest) and request.unprotected_refused and not protected:
+            self._answer_commit(job, CommitAnswer(Outcome.REFUSED, False, self._core.me, unsure=True))
+        else:
+            incarnation = self._core.settings.incarnation
+            self._answer_commit(job, CommitAnswer(Outcome.COMMITTED, protected, self._core.me, incarnation, number))
+
+    # --- to the member that is closer -----------------------------------------------------------------------------------------
+
+    def _route(self, job: Job, entry: Entry) -> None:
+        """This member is a backup or a proxy: who is next?"""
+        members, me = self._members, self._core.me
+        if job.hops >= limits.LOCATE_HOPS_MAX and job.is_remote:
+            self._retry(job)
+            return
+        if job.relay and members.is_reachable(job.relay):
+            relay, job.relay = job.relay, ""
+            self._pass_on(job, relay)
+        elif entry.primary != me and members.is_reachable(entry.primary) and entry.primary not in job.denied:
+            self._pass_on(job, entry.primary)
+        elif entry.has_data:
+            first = next((b for b in entry.backups if b == me or (members.is_alive(b) and b not in job.denied)), me)
+            if first == me or job.hops >= limits.LOCATE_HOPS_MAX:
+                self._park(job)
+                self._inquiries.begin(job.key)
+            else:
+                self._pass_on(job, first)
+        else:
+            holder = next((b for b in entry.backups if members.is_alive(b) and b not in job.denied), "")
+            if holder:
+                self._pass_on(job, holder)
+            elif any(members.is_reachable(b) for b in (entry.primary, *entry.backups)):
+                self._retry(job)
+            else:
+                self._locate(job)
+
+    def _pass_on(self, job: Job, to: str) -> None:
+        job.sent_to = to
+        request = job.request
+        if isinstance(request, CommitRequest):
+            self._core.send(
+                to,
+                Forward(
+                    job.id, job.key, request.commit, request.acknowledge, request.unprotected_refused, job.hops + 1
+                ),
+            )
+        else:
+            assert isinstance(request, FetchRequest)
+            self._core.send(to, Fetch(job.id, job.key, request.have, job.hops + 1))
+        job.retry_ms = self._core.now_ms + 4 * RETRY_MS
+
+    def fetched(self, sender: str, message: Fetched) -> None:
+        """Another member's answer to a fetch."""
+        job = self._answered_by(sender, message.request)
+        if job is None:
+            return
+        outcome = message.answer.outcome
+        if outcome is FetchOutcome.UNKNOWN:
+            self._denied(job, sender)
+        elif outcome is FetchOutcome.UNAVAILABLE:
+            self._retry(job)
+        elif outcome is FetchOutcome.FOUND and message.delta is not None:
+            _, entry = copied(None, message.delta, self._core.me, self._core.now_ms)
+            self._answer_fetch(job, msgspec.structs.replace(message.answer, entry=entry), delta=message)
+        else:
+            self._answer_fetch(job, message.answer, delta=message)
+
+    def forwarded(self, sender: str, message: Forwarded) -> None:
+        """Another member's answer to a commit."""
+        job = self._answered_by(sender, message.request)
+        if job is None:
+            return
+        if message.answer.outcome is Outcome.UNKNOWN:
+            self._denied(job, sender)
+        elif message.answer.outcome is Outcome.NOT_PRIMARY:
+            self._retry(job)
+        else:
+            self._answer_commit(job, message.answer)
+
+    def _answered_by(self, sender: str, request: int) -> Job | None:
+        job = self.jobs.get(request)
+        if job is None or job.sent_to != sender:
+            return None
+        job.sent_to = ""
+        return job
+
+    def _denied(self, job: Job, sender: str) -> None:
+        job.denied.add(sender)
+        self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
+
+    # --- nobody here knows it -------------------------------------------------------------------------------------------------
+
+    def _not_here(self, job: Job) -> None:
+        if isinstance(job.request, SettleRequest):
+            self._answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
+        elif job.is_remote:
+            self._unknown_to_all(job)
+        else:
+            self._locate(job)
+
+    def _locate(self, job: Job) -> None:
+        """Ask all members, once, for a valid id that is not where it should be."""
+        now = self._core.now_ms
+        if job.is_remote:
+            self._unknown_to_all(job)
+            return
+        if self._unknown.get(job.key, 0) > now:
+            self._unknown_to_all(job)
+            return
+        if self.is_joining or not self._may_locate():
+            self._retry(job)
+            return
+        job.locating = set(self._members.reachable())
+        job.located = {}
+        job.locating_until_ms = now + LOCATE_MS
+        for name in job.locating:
+            self._core.send(name, Locate(job.id, job.key))
+        if not job.locating:
+            self._unknown_to_all(job)
+
+    def _may_locate(self) -> bool:
+        now = self._core.now_ms
+        rate = limits.LOCATES_PER_SECOND_MAX
+        self._locates_left = min(rate, self._locates_left + (now - self._locates_ms) * rate / 1000)
+        self._locates_ms = now
+        if self._locates_left < 1:
+            return False
+        self._locates_left -= 1
+        return True
+
+    def located(self, sender: str, message: Located) -> None:
+        """One member's answer to the question to all."""
+        job = self.jobs.get(message.request)
+        if job is None or sender not in job.locating:
+            return
+        job.located[sender] = message
+        job.locating.discard(sender)
+        if message.location is not None or not job.locating:
+            self._conclude_locate(job)
+
+    def _conclude_locate(self, job: Job) -> None:
+        found = {s: m.location for s, m in job.located.items() if m.location is not None and s not in job.denied}
+        job.locating_until_ms = 0
+        job.locating = set()
+        if found:
+            sender, location = max(found.items(), key=lambda pair: pair[1].epoch)
+            holders = [h for h in (location.primary, *location.backups) if h != self._core.me]
+            alive = [h for h in holders if self._members.is_alive(h) and h not in job.denied]
+            if location.ended:
+                self._core.emit(c.Change(job.key, c.Learn(location, sender)))
+                self._end(job)
+            elif alive:
+                self._core.emit(c.Change(job.key, c.Learn(location, sender)))
+                self._pass_on(job, alive[0])
+            elif sender in (location.primary, *location.backups):
+                self._pass_on(job, sender)
+            elif any(self._members.is_reachable(h) for h in holders):
+                self._retry(job)
+            else:
+                self._unknown_to_all(job)
+            return
+        union = {self._core.me}.union(*(m.view for m in job.located.values()), self._members.view())
+        said = set(job.located) | {self._core.me}
+        route = self._members.get(getattr(job.request, "route", ""))
+        silent_route = route is not None and route.standing is Standing.SUSPECT and route.name not in said
+        if len(union - said) <= self._core.settings.copies and not silent_route:
+            self._unknown_to_all(job)
+        else:
+            self._retry(job)
+
+    def _unknown_to_all(self, job: Job) -> None:
+        if not job.is_remote:
+            self._core.tell(c.FactKind.SESSION_UNKNOWN, job.key)
+            self._unknown[job.key] = self._core.now_ms + limits.UNKNOWN_REMEMBERED_MS
+            if len(self._unknown) > limits.UNKNOWN_REMEMBERED_MAX:
+                self._unknown.popitem(last=False)
+        if isinstance(job.request, CommitRequest):
+            self._answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
+        else:
+            self._answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
+
+    def appeared(self, key: bytes) -> None:
+        """The session is known after all."""
+        self._unknown.pop(key, None)
+
+    # --- waiting ----------------------------------------------------------------------------------------------------------------
+
+    def _park(self, job: Job) -> None:
+        """Wait for a comparison or an inquiry about the key."""
+        self._parked.setdefault(job.key, set()).add(job.id)
+
+    def _unpark(self, job: Job) -> None:
+        waiting = self._parked.get(job.key)
+        if waiting is not None:
+            waiting.discard(job.id)
+            if not waiting:
+                del self._parked[job.key]
+
+    def resume(self, key: bytes, relay: str) -> None:
+        """What the jobs of a key waited for has happened."""
+        for job_id in sorted(self._parked.pop(key, ())):
+            job = self.jobs.get(job_id)
+            if job is not None:
+                job.relay = relay
+                # After a round that changed nothing, time must pass before the next.
+                job.retry_ms = self._core.now_ms + RETRY_MS
+                self._core.emit(c.Read((key,), c.ServeJob(job_id)))
+
+    def again(self, job_ids: list[int]) -> None:
+        """Jobs whose change was taken back by stepping down: they are served where the session is now."""
+        for job_id in job_ids:
+            if job_id in self.jobs:
+                self._core.emit(c.Read((self.jobs[job_id].key,), c.ServeJob(job_id)))
+
+    def _retry(self, job: Job) -> None:
+        job.sent_to = ""
+        job.retry_ms = self._core.now_ms + RETRY_MS
+
+    def silent(self, name: str) -> None:
+        """A member was lost: what was asked of it is asked again, elsewhere."""
+        for job in list(self.jobs.values()):
+            if job.sent_to == name:
+                job.sent_to = ""
+                self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
+            elif name in job.locating:
+                job.locating.discard(name)
+                if not job.locating:
+                    self._conclude_locate(job)
+
+    def tick(self) -> None:
+        """Try again what waits for time; give up what has waited too long."""
+        now = self._core.now_ms
+        for job in list(self.jobs.values()):
+            if now >= job.until_ms + RETRY_MS:
+                self._give_up(job)
+            elif job.locating_until_ms and now >= job.locating_until_ms:
+                self._conclude_locate(job)
+            elif job.retry_ms and now >= job.retry_ms:
+                job.retry_ms = 0
+                if isinstance(job.request, CommitRequest) and job.request.commit.creates is not None:
+                    self._create(job, job.request)
+                else:
+                    self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
+
+    def deadline_ms(self) -> int | None:
+        return self._core.now_ms + RETRY_MS // 2 if self.jobs else None
+
+    # --- out --------------------------------------------------------------------------------------------------------------------
+
+    def _give_up(self, job: Job) -> None:
+        self._core.tell(c.FactKind.SESSION_UNAVAILABLE, job.key)
+        if isinstance(job.request, CommitRequest | SettleRequest):
+            self._answer_commit(job, CommitAnswer(Outcome.REFUSED, unsure=True))
+        else:
+            self._answer_fetch(job, FetchAnswer(FetchOutcome.UNAVAILABLE))
+
+    def _end(self, job: Job) -> None:
+        if isinstance(job.request, CommitRequest | SettleRequest):
+            self._answer_commit(job, CommitAnswer(Outcome.ENDED))
+        else:
+            self._answer_fetch(job, FetchAnswer(FetchOutcome.ENDED))
+
+    def _answer_fetch(
+        self, job: Job, answer: FetchAnswer, entry: Entry | None = None, whole: bool = False, delta: Fetched | None = None
+    ) -> None:
+        self._finish(job)
+        if isinstance(job.origin, Remote):
+            location: Location | None = entry.location if entry is not None else delta.location if delta else None
+            sent = delta_since(entry, {}, self._core.now_ms) if entry is not None and whole else None
+            if delta is not None:
+                sent = delta.delta
+            bare = msgspec.structs.replace(answer, entry=None)
+            if self._members.is_reachable(job.origin.sender):
+                self._core.send(job.origin.sender, Fetched(job.origin.request, bare, location, sent))
+        else:
+            self._core.emit(c.Reply(job.origin, answer))
+
+    def _answer_commit(self, job: Job, answer: CommitAnswer) -> None:
+        self._finish(job)
+        if isinstance(job.origin, Remote):
+            if self._members.is_reachable(job.origin.sender):
+                self._core.send(job.origin.sender, Forwarded(job.origin.request, answer))
+        elif isinstance(job.request, CommitRequest) and job.request.acknowledge is AcknowledgeMode.NONE:
+            return
+        else:
+            self._core.emit(c.Reply(job.origin, answer))
+
+    def _finish(self, job: Job) -> None:
+        self.jobs.pop(job.id, None)
+        self._unpark(job)
+        if not isinstance(job.origin, Remote):
+            self._by_ticket.pop(job.origin, None)
+
+
+def _unavailable(request: Request) -> FetchAnswer | CommitAnswer:
+    if isinstance(request, FetchRequest):
+        return FetchAnswer(FetchOutcome.UNAVAILABLE)
+    return CommitAnswer(Outcome.REFUSED)

@@ -1,0 +1,259 @@
+"""Work on many sessions, a few at a time: after a loss, at a join, at expiry, at leaving.
+
+Every sweep is a scan of one of the store's lists. The executor runs scans between the requests, a bounded number of
+entries each, so that a hundred thousand sessions never stand in anybody's way.
+"""
+
+from __future__ import annotations
+
+from understudy import limits
+from understudy.model.commit import Outcome
+from understudy.model.entry import Entry, Epoch, Location, Role
+from understudy.protocol import commands as c
+from understudy.protocol.compare import Comparisons
+from understudy.protocol.core import Core
+from understudy.protocol.inquire import Inquiries
+from understudy.protocol.members import Members
+from understudy.protocol.messages import Accessed, Announce, Forget, Transferred
+from understudy.protocol.replicate import Replication
+
+REAP_MS = 1_000
+ANNOUNCE_MS = 20
+"""How long announcements gather before they go out."""
+LEAVE_AGAIN_MS = 100
+
+
+class Sweeps:
+    """Announcements, losses, joins, expiry and leaving of one member."""
+
+    def __init__(
+        self, core: Core, members: Members, replication: Replication, inquiries: Inquiries, comparisons: Comparisons
+    ) -> None:
+        self._core = core
+        self._members = members
+        self._replication = replication
+        self._inquiries = inquiries
+        self._comparisons = comparisons
+        self._recheck_ms: dict[str, int] = {}
+        self._reap_ms = 0
+        self._places: dict[bytes, Location] = {}
+        self._announce_ms = 0
+        self._ages: dict[str, dict[bytes, int]] = {}
+        self._forgotten: list[tuple[bytes, Epoch]] = []
+        self._transfers: dict[str, list[tuple[bytes, Location]]] = {}
+        self._transferred: list[tuple[str, int]] = []
+        self.drained = False
+        self._leave_ms = 0
+        self._leave_until_ms = 0
+        self._leave_remaining = 0
+        self._leave_scanning = False
+
+    # --- announcements ----------------------------------------------------------------------------------------------------
+
+    def announce(self, key: bytes, location: Location) -> None:
+        """Let everybody know where a session is, soon."""
+        if not self._places:
+            self._announce_ms = self._core.now_ms + ANNOUNCE_MS
+        self._places[key] = location
+        if len(self._places) >= limits.BATCH_ENTRIES_MAX or location.ended:
+            self._announce_now()
+
+    def _announce_now(self) -> None:
+        places, self._places = self._places, {}
+        for name in self._members.reachable():
+            told = tuple((k, p) for k, p in places.items() if p.ended or name not in (p.primary, *p.backups))
+            if told:
+                self._core.send(name, Announce(told))
+
+    def accessed(self, key: bytes, entry: Entry, age_ms: int) -> None:
+        """Let those who must know learn that a session was used: its primary, or from there its backups."""
+        to = entry.backups if entry.role is Role.PRIMARY else (entry.primary,)
+        for name in to:
+            if name != self._core.me:
+                self._ages.setdefault(name, {})[key] = self._core.now_ms - age_ms
+
+    def forget(self, key: bytes, before: Entry) -> None:
+        """This primary has expired a session: the others drop what they hold of it."""
+        self._core.tell(c.FactKind.SESSION_EXPIRED, key)
+        self._replication.drop(key)
+        self._forgotten.append((key, before.epoch))
+
+    def flush(self) -> None:
+        """Send what has gathered in this turn."""
+        transfers, self._transfers = self._transfers, {}
+        for name, places in transfers.items():
+            if self._members.is_reachable(name):
+                self._core.send(name, Announce(tuple(places)))
+        ended, self._transferred = self._transferred, []
+        for name, count in ended:
+            if self._members.is_reachable(name):
+                self._core.send(name, Transferred(count))
+        forgotten, self._forgotten = self._forgotten, []
+        if forgotten:
+            for name in self._members.reachable():
+                self._core.send(name, Forget(tuple(forgotten)))
+
+    # --- losses, returns, new lives -----------------------------------------------------------------------------------------
+
+    def recheck_later(self, name: str) -> None:
+        """Look at everything that names a member, when it has had the time to come back."""
+        self._recheck_ms.setdefault(name, self._core.now_ms + self._core.settings.sweep_delay_ms)
+
+    def recheck_now(self, name: str) -> None:
+        self._recheck_ms.pop(name, None)
+        self._core.emit(c.Scan(c.ScanKind.MEMBER, c.Recheck(name), member=name))
+
+    def protect_all(self) -> None:
+        """Give backups to all primaries here that lack one."""
+        self._core.emit(c.Scan(c.ScanKind.LACKING, c.Protect()))
+
+    def rechecked(self, key: bytes, purpose: c.Recheck, entry: Entry | None) -> None:
+        """One entry that names a lost, returned or leaving member ("" is a retry of an inquiry)."""
+        if entry is None or entry.ended:
+            return
+        name = purpose.member
+        if entry.role is Role.PRIMARY:
+            if name in entry.backups:
+                self._recheck_backup(key, entry, name)
+        elif self._members.is_reachable(entry.primary) and entry.primary != name:
+            return
+        elif entry.role is Role.BACKUP:
+            if name != entry.primary and name:
+                return
+            listed = [b for b in entry.backups if b == self._core.me or self._members.is_alive(b)]
+            if not listed or listed[0] == self._core.me:
+                self._inquiries.begin(key)
+        elif not any(self._members.is_reachable(m) for m in (entry.primary, *entry.backups)):
+            self._core.emit(c.Change(key, c.DropLost(entry.epoch)))
+
+    def _recheck_backup(self, key: bytes, entry: Entry, name: str) -> None:
+        member = self._members.get(name)
+        if member is not None and member.is_reachable and not member.leaving:
+            self._replication.recheck(key, entry, name)
+        elif not self._replication.protect(key, entry) and not self._members.is_reachable(name):
+            self._replication.give_up_dead(key, entry)
+
+    def lost(self, event: c.Changed) -> None:
+        """A proxy entry was dropped: none of its holders lives."""
+        if event.outcome is Outcome.REMOVED:
+            self._core.tell(c.FactKind.SESSION_LOST, event.key)
+
+    # --- joins ----------------------------------------------------------------------------------------------------------------
+
+    def transfer_to(self, name: str) -> None:
+        """Announce every session whose primary is here to a member that joined."""
+        self._core.emit(c.Scan(c.ScanKind.MEMBER, c.Transfer(name), member=self._core.me))
+
+    def transferred(self, key: bytes, entry: Entry | None, to: str) -> None:
+        """One entry of the batch."""
+        if entry is not None and entry.role is Role.PRIMARY and not entry.ended and to not in entry.backups:
+            self._transfers.setdefault(to, []).append((key, entry.location))
+
+    # --- scans ----------------------------------------------------------------------------------------------------------------
+
+    def scanned(self, event: c.Scanned) -> None:
+        """The next keys of a sweep: read them, go on."""
+        scan, purpose = event.scan, event.scan.purpose
+        if isinstance(purpose, c.Transfer):
+            purpose = purpose._replace(told=purpose.told + len(event.keys))
+        if event.keys:
+            self._core.emit(c.Read(event.keys, purpose))
+        if event.more:
+            self._core.emit(scan._replace(after=event.keys[-1], purpose=purpose))
+        elif isinstance(purpose, c.Transfer):
+            self._core.tell(c.FactKind.TRANSFERRED, member=purpose.to, detail=str(purpose.told))
+            self._transferred.append((purpose.to, purpose.told))
+        elif isinstance(purpose, c.Leave):
+            self._leave_scanning = False
+
+    # --- expiry ---------------------------------------------------------------------------------------------------------------
+
+    def reaped(self, key: bytes, entry: Entry | None) -> None:
+        """One entry that is due: only a primary expires a session."""
+        if entry is None:
+            return
+        if entry.ended or entry.role is Role.PRIMARY:
+            if entry.ended or self._comparisons.is_compared(key):
+                self._core.emit(c.Change(key, c.Expire()))
+        elif self._members.is_reachable(entry.primary):
+            self._comparisons.ask_about(key, entry, (entry.primary,), whole=True)
+        else:
+            self._inquiries.begin(key)
+
+    # --- leaving --------------------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Hand over everything, then be drained."""
+        if self._members.leaving:
+            return
+        self._members.announce_leaving()
+        self._leave_until_ms = self._core.now_ms + self._core.settings.drain_timeout_ms
+        self._leave_ms = self._core.now_ms
+
+    def left(self, key: bytes, entry: Entry | None) -> None:
+        """One entry that names this member, while it leaves."""
+        if entry is None or entry.ended:
+            return
+        if entry.role is Role.BACKUP and self._core.me in entry.backups:
+            others = self._members.place(1, exclude=(entry.primary, *entry.backups))
+            if self._members.is_alive(entry.primary) and others:
+                self._leave_remaining += 1
+            return
+        if entry.role is not Role.PRIMARY:
+            return
+        heirs = [b for b in entry.backups if self._is_heir(b)]
+        if key in self._replication.flights:
+            self._leave_remaining += 1 if heirs or self._members.place(1) else 0
+        elif heirs:
+            self._leave_remaining += 1
+            self._core.emit(c.Change(key, c.HandOver(heirs[0])))
+        elif self._replication.protect(key, entry, widen=True):
+            self._leave_remaining += 1
+
+    def _is_heir(self, name: str) -> bool:
+        member = self._members.get(name)
+        return member is not None and self._members.is_alive(name) and not member.leaving
+
+    def _leave_tick(self) -> None:
+        now = self._core.now_ms
+        if not self._members.leaving or self.drained or now < self._leave_ms or self._leave_scanning:
+            return
+        done = self._leave_remaining == 0 and self._leave_ms > self._leave_until_ms - self._core.settings.drain_timeout_ms
+        if (done and not self._replication.flights) or now >= self._leave_until_ms:
+            self.drained = True
+            self._core.tell(c.FactKind.DRAINED, detail="" if done else "the time was over before all was handed over")
+            return
+        self._leave_remaining = 0
+        self._leave_scanning = True
+        self._leave_ms = now + LEAVE_AGAIN_MS
+        self._core.emit(c.Scan(c.ScanKind.MEMBER, c.Leave(), member=self._core.me))
+
+    # --- time -----------------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        now = self._core.now_ms
+        for name in [n for n, due in self._recheck_ms.items() if now >= due]:
+            self.recheck_now(name)
+        if self._places and now >= self._announce_ms:
+            self._announce_now()
+        if now >= self._reap_ms:
+            self._reap_ms = now + REAP_MS
+            self._core.emit(c.Scan(c.ScanKind.DUE, c.Reap()))
+            self._send_ages()
+        self._leave_tick()
+
+    def _send_ages(self) -> None:
+        ages, self._ages = self._ages, {}
+        for name, instants in ages.items():
+            if self._members.is_reachable(name):
+                told = tuple((key, self._core.now_ms - instant) for key, instant in instants.items())
+                for start in range(0, len(told), limits.BATCH_ENTRIES_MAX):
+                    self._core.send(name, Accessed(told[start : start + limits.BATCH_ENTRIES_MAX]))
+
+    def deadline_ms(self) -> int:
+        instants = [self._reap_ms, *self._recheck_ms.values()]
+        if self._places:
+            instants.append(self._announce_ms)
+        if self._members.leaving and not self.drained:
+            instants.append(self._core.now_ms + LEAVE_AGAIN_MS)
+        return min(instants)

@@ -1,0 +1,325 @@
+"""Gives the network between members by zenoh: discovery by seeds and gossip, membership by liveliness tokens, frames.
+
+Every member runs zenoh in *router* mode, so that a third member forwards what a cut link between two others no longer
+carries. Below one prefix per cluster name a member shows a token ``live/<name>/<incarnation>/v<version>/<proof>`` and
+hears what is put to ``to/<name>/<incarnation>``. Two proofs of the secret: zenoh's own login before a link carries
+anything (whoever lacks the secret sees neither tokens nor frames), and a MAC in every token and frame, which also
+holds where zenoh routers of somebody else lie between the members.
+
+A call of the agent never waits. Frames that fit one batch go to zenoh directly and are dropped when a link is
+congested (a stopped peer costs at most some 2 ms, once, until its link is marked); larger ones, for which zenoh
+waits between their parts, are put by a thread. What was dropped is sent again by the protocol.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import zenoh
+
+from understudy import limits
+from understudy.errors import FormatMismatch, FrameError, TransportError
+from understudy.transport import Listener, Peer
+from understudy.transport.envelope import (
+    ENVELOPE_BYTES_MAX,
+    ReplayWindow,
+    Sequences,
+    cluster_digest,
+    login,
+    open_,
+    read_token,
+    seal,
+    token,
+)
+from understudy.transport.zenoh_config import accepts_connections, is_own, read_address, why_not, zenoh_config
+
+LONELY_S = 3.0
+"""Without any link after so long, a seed that does accept connections is reported; then once a minute."""
+LONELY_AGAIN_S = 60.0
+REFUSALS_INTERVAL_S = 1.0
+"""Frames that are not authentic are reported at most so often, with their number."""
+
+_LOG_FILTER = "error,zenoh_transport::unicast::establishment=off"
+# Two members that are each other's seeds try to link a second time for ever, which zenoh refuses and calls an error.
+
+_log = logging.getLogger(__name__)
+
+
+class ZenohTransport:
+    """One member's place in a cluster's network; the ``Transport`` of a real agent.
+
+    ``me`` is this life, ``listen`` and ``seeds`` are HOST:PORT, ``link_keys`` are derived from the secrets, the first
+    signs. Raises: TransportError for a malformed address. Nothing is opened before ``start``.
+    Guarantee: always ``close()`` it (an interpreter that exits without may hang; a normal exit does it for you), and
+    not from inside a call to the listener. Calls to the listener come one at a time, from zenoh's threads.
+    Not usable after a fork in the child.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        me: Peer,
+        listen: str,
+        seeds: Sequence[str],
+        link_keys: tuple[bytes, ...],
+        multicast: bool = False,
+        format_version: int = limits.FORMAT_VERSION,
+    ) -> None:
+        assert link_keys, "a cluster always has a secret"
+        self._cluster, self._me, self._keys = cluster, me, link_keys
+        self._format_version, self._multicast = format_version, multicast
+        self._listen = read_address("listen address", listen)
+        self._seeds = [
+            seed for seed in (read_address("seed", text) for text in seeds) if not is_own(seed, self._listen)
+        ]
+        self._prefix = f"understudy/{cluster_digest(cluster)}"
+        self._session: zenoh.Session | None = None
+        self._token: zenoh.LivelinessToken | None = None
+        self._declared: list[object] = []  # zenoh ends a subscriber with its last reference
+        self._bulk = _Bulk(self._put)
+        self._closing = threading.Event()
+        self._calls = threading.RLock()  # held while the listener is called, so that close() can end that
+        self._sending = threading.Lock()
+        self._sequences = Sequences()
+        self._window = ReplayWindow()
+        self._found: set[Peer] = set()
+        self._refusals = _Refusals()
+        self._listener: Listener | None = None
+        self._pid = os.getpid()
+
+    # --- what the agent calls ------------------------------------------------------------------------------------
+
+    def start(self, listener: Listener) -> None:
+        """Join. Raises: TransportError when ``listen`` cannot be listened on. Cost: some 10 ms; no seed is awaited."""
+        assert self._listener is None, "a transport starts once"
+        self._listener = listener
+        zenoh.init_log_from_env_or(_LOG_FILTER)
+        atexit.register(self.close)
+        self._session = self._open()
+        to_me = self._key_of(self._me)
+        self._declared.append(self._session.declare_subscriber(to_me, partial(_quietly, self._message)))
+        liveliness = self._session.liveliness()
+        shown = token(self._keys[0], self._cluster, self._me, self._format_version)
+        self._token = liveliness.declare_token(f"{self._prefix}/live/{shown}")
+        heard = partial(_quietly, self._liveliness)
+        self._declared.append(liveliness.declare_subscriber(f"{self._prefix}/live/**", heard, history=True))
+        self._bulk.start()
+        threading.Thread(target=self._watch_seeds, name="understudy-seeds", daemon=True).start()
+
+    def send(self, to: Peer, frame: bytes) -> None:
+        """Give a frame to the network; never waits, never raises for an unreachable peer."""
+        if self._session is None or self._closing.is_set():
+            return
+        with self._sending:
+            number = self._sequences.next(to)
+        sealed = seal(self._keys[0], self._me, to, number, frame)
+        if len(frame) < limits.BULK_FRAME_BYTES:
+            self._put(to, sealed, zenoh.Priority.DATA)
+        else:
+            self._bulk.offer(to, sealed)
+
+    def leave(self) -> None:
+        """Take the token back: the others report ``peer_lost``, while frames still go both ways. Idempotent."""
+        shown, self._token = self._token, None
+        if shown is not None and not self._closing.is_set():
+            shown.undeclare()  # type: ignore[no-untyped-call]  # zenoh's stubs leave results of None open
+
+    def close(self) -> None:
+        """End everything, also after a failed start; nothing is called afterwards. Idempotent; takes some 5 ms."""
+        if self._pid != os.getpid():
+            return  # a forked child has neither zenoh's threads nor a right to say that the parent leaves
+        with self._calls:
+            if self._closing.is_set():
+                return
+            self._closing.set()
+        atexit.unregister(self.close)
+        self._bulk.stop()
+        session, self._session = self._session, None
+        self._declared.clear()
+        if session is not None:
+            session.close()  # type: ignore[no-untyped-call]  # as above
+
+    # --- what zenoh calls, from its own threads ------------------------------------------------------------------
+
+    def _liveliness(self, sample: zenoh.Sample) -> None:
+        shown = str(sample.key_expr).removeprefix(f"{self._prefix}/live/")
+        gone = sample.kind == zenoh.SampleKind.DELETE
+        try:
+            peer = read_token(self._keys, self._cluster, shown, self._format_version)
+        except (FrameError, FormatMismatch) as error:
+            if not gone and self._refusals.first(shown):
+                self._refuse(str(error))
+            return
+        if peer != self._me:
+            self._call(partial(self._lost if gone else self._there, peer))
+
+    def _there(self, peer: Peer, listener: Listener) -> None:
+        self._found.add(peer)
+        listener.peer_found(peer)
+
+    def _lost(self, peer: Peer, listener: Listener) -> None:
+        if peer in self._found:
+            self._found.remove(peer)
+            listener.peer_lost(peer)
+
+    def _message(self, sample: zenoh.Sample) -> None:
+        try:
+            if len(sample.payload) > limits.FRAME_BYTES_MAX + ENVELOPE_BYTES_MAX:
+                raise FrameError(f"a frame of {len(sample.payload)} bytes is larger than any of ours")
+            sender, number, payload = open_(self._keys, self._me, sample.payload.to_bytes())
+        except FrameError as error:
+            reason = self._refusals.due(str(error))
+            if reason is not None:
+                self._refuse(reason)
+            return
+        self._call(partial(self._received, sender, number, payload))
+
+    def _received(self, sender: Peer, number: int, payload: bytes, listener: Listener) -> None:
+        if self._window.accept(sender, number):
+            listener.received(sender, payload)
+
+    def _refuse(self, reason: str) -> None:
+        self._call(lambda listener: listener.refused(reason))
+
+    def _call(self, what: Callable[[Listener], None]) -> None:
+        with self._calls:
+            if not self._closing.is_set() and self._listener is not None:
+                what(self._listener)
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _open(self) -> zenoh.Session:
+        logins = [login(key) for key in self._keys]
+        try:
+            # zenoh reads the logins from a file, once, while it opens; only this user may read that file.
+            with tempfile.NamedTemporaryFile("w", prefix="understudy-", encoding="ascii") as file:
+                file.writelines(f"{user}:{password}\n" for user, password in logins)
+                file.flush()
+                config = zenoh_config(self._listen, self._seeds, self._multicast, logins[0], file.name)
+                return zenoh.open(zenoh.Config.from_json5(json.dumps(config)))
+        except OSError as error:
+            raise TransportError(f"the network cannot be started without a temporary file: {error}") from error
+        except zenoh.ZError as error:
+            raise TransportError(why_not(self._listen, str(error))) from error
+
+    def _key_of(self, peer: Peer) -> str:
+        return f"{self._prefix}/to/{peer.name}/{peer.incarnation:016x}"
+
+    def _put(self, to: Peer, sealed: bytes, priority: zenoh.Priority) -> None:
+        session = self._session
+        if session is None:
+            return
+        try:
+            session.put(
+                self._key_of(to),
+                sealed,
+                congestion_control=zenoh.CongestionControl.DROP,
+                priority=priority,
+                allowed_destination=zenoh.Locality.REMOTE,
+            )
+        except zenoh.ZError:
+            _log.debug("zenoh took no frame for %s: it is closing", to.name)
+
+    def _watch_seeds(self) -> None:
+        """Reports the commonest mistake, which zenoh does not: seeds are there, but take no link from us."""
+        wait_s = LONELY_S
+        while not self._closing.wait(wait_s):
+            try:
+                if self._session is None or self._session.info.routers_zid():
+                    return
+            except zenoh.ZError:
+                return  # it closed just now
+            for seed in self._seeds:
+                if accepts_connections(seed):
+                    self._refuse(
+                        f"seed {seed} accepts connections, but no link with us: it has another secret, or is no agent"
+                        " of Understudy; give all members the same `secret_file` (or UNDERSTUDY_SECRET)"
+                    )
+            wait_s = LONELY_AGAIN_S
+
+
+class _Bulk:
+    """Puts large frames from a thread of its own, which may wait for a link; what does not fit its queue is dropped."""
+
+    def __init__(self, put: Callable[[Peer, bytes, zenoh.Priority], None]) -> None:
+        self._put = put
+        self._frames: deque[tuple[Peer, bytes]] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._ending = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="understudy-bulk", daemon=True)
+        self._thread.start()
+
+    def offer(self, to: Peer, sealed: bytes) -> None:
+        with self._changed:
+            if self._ending or self._bytes + len(sealed) > limits.BULK_QUEUE_BYTES_MAX:
+                return
+            self._frames.append((to, sealed))
+            self._bytes += len(sealed)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """What waits is still put, for as long as one frame may take."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(limits.BULK_WAIT_MS_MAX / 1000)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._frames or self._ending)
+                if not self._frames:
+                    return
+                to, sealed = self._frames.popleft()
+                self._bytes -= len(sealed)
+            # A priority of its own: zenoh makes the frames of one priority wait for each other.
+            self._put(to, sealed, zenoh.Priority.DATA_LOW)
+
+
+class _Refusals:
+    """Decides which refusals are worth a word: each stranger once, bad frames at most once an interval."""
+
+    def __init__(self) -> None:
+        self._strangers: set[str] = set()
+        self._untold = 0
+        self._told_at_s = float("-inf")
+        self._lock = threading.Lock()
+
+    def first(self, stranger: str) -> bool:
+        with self._lock:
+            if stranger in self._strangers or len(self._strangers) >= limits.REFUSALS_REMEMBERED_MAX:
+                return False
+            self._strangers.add(stranger)
+            return True
+
+    def due(self, reason: str) -> str | None:
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s - self._told_at_s < REFUSALS_INTERVAL_S:
+                self._untold += 1
+                return None
+            untold, self._untold, self._told_at_s = self._untold, 0, now_s
+            return f"{reason} (and {untold} more refused frames before it)" if untold else reason
+
+
+def _quietly(handle: Callable[[zenoh.Sample], None], sample: zenoh.Sample) -> None:
+    """Nothing may be raised into zenoh's threads."""
+    try:
+        handle(sample)
+    except Exception:
+        _log.exception("what zenoh delivered could not be handled")
