@@ -252,7 +252,7 @@ def test_a_frame_to_nobody_is_harmless(net: Net) -> None:
 
 def test_nothing_is_called_after_close(net: Net) -> None:
     """``close`` may be repeated, what is sent through a closed transport vanishes, and its listener hears no more."""
-    (closing, a), (to_b, b) = net.join("a"), net.join("b")
+    (to_b, b), (closing, a) = net.join("b"), net.join("a")  # b is the seed, through which a third member joins
     net.until(lambda: a.sees(b.me) and b.sees(a.me))
     closing.close()
     heard = list(a.calls)
@@ -281,7 +281,7 @@ def test_a_transport_that_was_never_started_closes(net: Net) -> None:
     unused.close()
 
 
-# --- who is not let in: zenoh only, since the network in memory has neither secrets nor versions nor several clusters --
+# --- who is not let in: zenoh only, for the network in memory has neither secrets, versions nor several clusters ------
 
 
 def test_another_secret_is_neither_found_nor_heard(zenoh_net: ZenohNet) -> None:

@@ -164,6 +164,24 @@ def index_rows(key: Key, row: Row) -> set[IndexRow]:
     return found
 
 
+def moved_rows(key: Key, before: Row, after: Row) -> tuple[list[IndexRow], list[IndexRow]]:
+    """The index rows to take away and those to add when an entry's rows change. Only the difference is built: most
+    changes move one deadline."""
+    gone: list[IndexRow] = []
+    new: list[IndexRow] = []
+    if before.members != after.members:
+        gone += [IndexRow(Index.MEMBERS, member_row(m, key)) for m in before.members if m not in after.members]
+        new += [IndexRow(Index.MEMBERS, member_row(m, key)) for m in after.members if m not in before.members]
+    if before.lacking is not after.lacking:
+        (gone if before.lacking else new).append(IndexRow(Index.LACKING, key))
+    if before.deadline_ms != after.deadline_ms:
+        if before.deadline_ms is not None:
+            gone.append(IndexRow(Index.DUE, due_row(before.deadline_ms, key)))
+        if after.deadline_ms is not None:
+            new.append(IndexRow(Index.DUE, due_row(after.deadline_ms, key)))
+    return gone, new
+
+
 def _refused(what: str, raw: bytes) -> errors.StoreFormatError:
     found = str(raw[0]) if raw else "none"
     return errors.StoreFormatError(

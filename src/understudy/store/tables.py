@@ -139,31 +139,31 @@ class LmdbTransaction:
         """Write one entry and move its index rows and counters."""
         state, tables, txn = self.state, self._tables, self._txn
         self._wrote = True
-        if new is None:
-            txn.delete(key)
-        else:
-            raw = codec.encode_entry(new)
-            growth_bytes = len(raw) - (len(old_raw) if old_raw is not None else 0)
-            if growth_bytes > 0 and tables.refuses(txn, growth_bytes):
-                self._fail(f"it has used {tables.bytes_used(txn)} of {tables.bytes_max} bytes")
-            try:
+        try:
+            if new is None:
+                txn.delete(key)
+            else:
+                raw = codec.encode_entry(new)
+                growth_bytes = len(raw) - (len(old_raw) if old_raw is not None else 0)
+                if growth_bytes > 0 and tables.refuses(txn, growth_bytes):
+                    self._fail(f"it has used {tables.bytes_used(txn)} of {tables.bytes_max} bytes")
                 txn.put(key, raw)
-            except tables.map_full:
-                self._fail(f"no page of its {tables.bytes_max} bytes is left")
+        except tables.map_full:
+            self._fail(f"no page of its {tables.bytes_max} bytes is left")
         before = NO_ROW if old is None else rows(old, state.copies, state.forget_ms)
         after = NO_ROW if new is None else rows(new, state.copies, state.forget_ms)
         if before != after:
-            self._move(codec.index_rows(key, before), codec.index_rows(key, after))
+            self._move(*codec.moved_rows(key, before, after))
         if old is None or new is None or old.role is not new.role or old.ended is not new.ended:
             state.count(old, -1)
             state.count(new, 1)
 
-    def _move(self, before: set[codec.IndexRow], after: set[codec.IndexRow]) -> None:
+    def _move(self, gone: list[codec.IndexRow], new: list[codec.IndexRow]) -> None:
         indexes, txn = self._tables.indexes, self._txn
-        for index, row in before - after:
-            txn.delete(row, db=indexes[index])
         try:
-            for index, row in after - before:
+            for index, row in gone:
+                txn.delete(row, db=indexes[index])
+            for index, row in new:
                 txn.put(row, b"", db=indexes[index])
         except self._tables.map_full:
             self._fail(f"no page of its {self._tables.bytes_max} bytes is left")

@@ -48,8 +48,9 @@ LONELY_AGAIN_S = 60.0
 REFUSALS_INTERVAL_S = 1.0
 """Frames that are not authentic are reported at most so often, with their number."""
 
-_LOG_FILTER = "error,zenoh_transport::unicast::establishment=off"
-# Two members that are each other's seeds try to link a second time for ever, which zenoh refuses and calls an error.
+_LOG_FILTER = "error,zenoh_transport::unicast::establishment=off,zenoh_task=off"
+# What zenoh calls an error and is none: two members that are each other's seeds try to link a second time, for ever;
+# and a session that closes ends its tasks in the middle.
 
 _log = logging.getLogger(__name__)
 

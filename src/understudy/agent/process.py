@@ -1,0 +1,347 @@
+"""The agent's loop: whatever comes from workers, from the network and from the clock becomes events of one turn.
+
+One asyncio loop in one thread. Workers' frames and the network's arrivals are submitted to the executor as they come;
+the next turn handles all of them in one transaction and then lets messages and answers go. Nothing is decided here
+about sessions; only when the agent ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from understudy import limits
+from understudy.agent.inbox import Directory, Frame, Inbox, Refusal, Seen
+from understudy.agent.log import Journal
+from understudy.agent.socket import Hooks, WorkerServer, json_answer
+from understudy.agent.status import counts_document, entry_document
+from understudy.errors import ConfigurationError, FrameError, StoreError, StoreFull
+from understudy.model.commit import Outcome
+from understudy.model.ids import KEY_BYTES
+from understudy.protocol.commands import Abandoned, DrainAsked, Event, Requested, Started, Ticked
+from understudy.protocol.messages import ControlRequest, MemberMessage, Welcome, encode
+from understudy.store import Counts, Reading
+from understudy.transport import Peer, Transport
+
+TIDY_EVERY_S = 1.0
+"""How often reader slots of killed workers are freed."""
+FIRST_WORKER_S_MIN = 10.0
+"""An agent that a worker has started waits at least so long for that worker to attach."""
+
+
+class Engine(Protocol):
+    """What the agent reads from the protocol's engine."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def drained(self) -> bool: ...
+
+    def describe(self) -> dict[str, Any]: ...
+
+
+class Turns(Protocol):
+    """The executor, as the loop sees it."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def submit(self, event: Event) -> None: ...
+
+    def turn(self) -> bool: ...
+
+    def deadline_ms(self) -> int: ...
+
+    def now_ms(self) -> int: ...
+
+
+class Looks(Protocol):
+    """The store, as ``status`` and ``locate`` see it."""
+
+    def read(self, key: bytes) -> Reading: ...
+
+    def counts(self) -> Counts: ...
+
+    def tidy_readers(self) -> int: ...
+
+
+class Life(NamedTuple):
+    """Who this agent is, and what it was told once."""
+
+    me: Peer
+    cluster: str
+    version: str
+    format_version: int
+    own_lives: frozenset[int]
+    linger_s: float | None
+    """Ends by itself when no worker has been attached for so long; None: never."""
+
+
+class NameTaken(ConfigurationError):
+    """Another living member of the cluster bears this member's name."""
+
+
+class Agent:
+    """One life of one member. ``serve`` returns when it has ended, or raises what has ended it."""
+
+    def __init__(self, life: Life, looks: Looks, journal: Journal) -> None:
+        self.life = life
+        self.journal = journal
+        self.server = WorkerServer(
+            Hooks(self._welcome, self._submit_asked, self._control, self._attached, self._warn)
+        )
+        self.inbox = Inbox(self._wake_from_thread)
+        self._looks = looks
+        self._lives = Directory(life.me, life.own_lives)
+        self._executor: Turns | None = None
+        self._transport: Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._turn_is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._drain_limit: asyncio.TimerHandle | None = None
+        self._unsure: list[int] = []
+        """Tickets of the turn that is being gathered: to be refused if the store refuses the turn."""
+        self._drain_waiters: list[Callable[[bytes], None]] = []
+        self._began_s = time.monotonic()
+        self._was_ready = False
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, executor: Turns, transport: Transport, started: Started) -> None:
+        """Take up work; the socket and the network are opened next."""
+        self._executor, self._transport = executor, transport
+        self._submit(started)
+        self._loop.call_later(TIDY_EVERY_S, self._tidy)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled, number)
+        if self.life.linger_s is not None:
+            self._linger_for(max(self.life.linger_s, FIRST_WORKER_S_MIN))
+
+    async def serve(self) -> None:
+        """Work until the end. Raises: what a turn raised; NameTaken."""
+        try:
+            await self._ended
+        finally:
+            for handle in (self._timer, self._linger, self._drain_limit):
+                if handle is not None:
+                    handle.cancel()
+            self._executor = None
+
+    @property
+    def drained(self) -> bool:
+        return self._executor is not None and self._executor.engine.drained
+
+    def drain(self, why: str) -> None:
+        """Hand over what is here, go on serving meanwhile, then end."""
+        if self._drain_limit is None:
+            self.journal.say("drain begun", why)
+            self._drain_limit = self._loop.call_later(limits.DRAIN_MS_MAX / 1000, self._drain_over)
+            self._submit(DrainAsked())
+
+    def stop(self, why: str) -> None:
+        """End with this turn of the loop; peers take over what was not handed over."""
+        if not self._ended.done():
+            self.journal.say("stopped", why)
+            for answer in self._drain_waiters:
+                answer(json_answer({"drained": self.drained}))
+            self._drain_waiters.clear()
+            self._ended.set_result(None)
+
+    # --- what the executor calls --------------------------------------------------------------------------------------
+
+    def send(self, to: str, message: MemberMessage) -> None:
+        life = self._lives.life_of(to)
+        if life is not None and self._transport is not None:
+            self._transport.send(life, encode(message))
+
+    # --- turns --------------------------------------------------------------------------------------------------------
+
+    def _submit(self, event: Event) -> None:
+        if self._executor is not None:
+            self._executor.submit(event)
+            self._wake()
+
+    def _submit_asked(self, event: Requested | Abandoned) -> None:
+        if isinstance(event, Requested) and event.ticket:
+            self._unsure.append(event.ticket)
+        self._submit(event)
+
+    def _wake(self) -> None:
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._loop.call_soon(self._turn)
+
+    def _wake_from_thread(self) -> None:
+        # The loop has ended when the network's last words come.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._arrived)
+
+    def _arrived(self) -> None:
+        arrivals, dropped = self.inbox.take()
+        if dropped:
+            self._warn("frames dropped", f"{dropped} came while as many as fit were waiting for a turn")
+        for arrival in arrivals:
+            match arrival:
+                case Frame():
+                    try:
+                        self._submit(self._lives.read(arrival))
+                    except FrameError as error:
+                        self._warn("bad frame", f"from member {arrival.sender.name}: {error}")
+                case Seen():
+                    for event in self._lives.seen(arrival):
+                        self._submit(event)
+                    self._maybe_refuse_name(arrival)
+                case Refusal(reason=reason):
+                    self._warn("refused", reason)
+
+    def _turn(self) -> None:
+        executor = self._executor
+        if executor is None or self._ended.done():
+            return
+        self._turn_is_due = False
+        asked, self._unsure = self._unsure, []
+        try:
+            more = executor.turn()
+            self._rearm(executor)
+        except StoreError as error:
+            self._store_refused(error, asked)
+            return
+        except Exception as error:
+            self._ended.set_exception(error)
+            return
+        self.server.flush()
+        if more:
+            self._wake()
+        self._look_at(executor.engine)
+
+    def _rearm(self, executor: Turns) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0, executor.deadline_ms() - executor.now_ms()) / 1000
+        self._timer = self._loop.call_later(delay_s, self._submit, Ticked())
+
+    def _store_refused(self, error: StoreError, asked: list[int]) -> None:
+        """A full or failing disk: say so, answer those who asked in this turn, and try again with the next one."""
+        self._warn("store refused a turn", str(error))
+        outcome = Outcome.STORE_FULL if isinstance(error, StoreFull) else Outcome.REFUSED
+        for ticket in asked:
+            self.server.refuse(ticket, outcome)
+        self.server.flush()
+        if self._timer is not None:
+            self._timer.cancel()
+        # Not at once: the disk would be asked as fast as the loop turns.
+        self._timer = self._loop.call_later(limits.STORE_RETRY_MS / 1000, self._submit, Ticked())
+
+    def _look_at(self, engine: Engine) -> None:
+        if engine.ready != self._was_ready:
+            self._was_ready = engine.ready
+        if self._drain_limit is not None and engine.drained:
+            self.stop("drained")
+
+    def _drain_over(self) -> None:
+        self.stop(f"not all was handed over within {limits.DRAIN_MS_MAX // 1000} s")
+
+    def _tidy(self) -> None:
+        try:
+            self._looks.tidy_readers()
+        except StoreError as error:
+            self._warn("reader slots not freed", str(error))
+        self._loop.call_later(TIDY_EVERY_S, self._tidy)
+
+    # --- why it ends --------------------------------------------------------------------------------------------------
+
+    def _signalled(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._drain_limit is not None:
+            self.stop(f"second signal, {name}")
+        else:
+            self.drain(name)
+
+    def _attached(self, count: int) -> None:
+        if self.life.linger_s is None or self._drain_limit is not None:
+            return
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if count == 0:
+            self._linger_for(self.life.linger_s)
+
+    def _linger_for(self, seconds: float) -> None:
+        self._linger = self._loop.call_later(seconds, self.drain, "no worker is attached")
+
+    def _maybe_refuse_name(self, seen: Seen) -> None:
+        """A living member of our name that was there before us keeps it; one that came later is its own to refuse."""
+        if not seen.found or seen.peer not in self._lives.strangers:
+            return
+        self._warn("name taken", f"another life bears the name {seen.peer.name!r}: {seen.peer.incarnation:016x}")
+        if time.monotonic() - self._began_s < limits.NAME_TAKEN_MS / 1000:
+            self._loop.call_later(limits.NAME_TAKEN_MS / 1000, self._refuse_name, seen.peer)
+
+    def _refuse_name(self, peer: Peer) -> None:
+        if peer in self._lives.strangers and not self._ended.done():
+            self._ended.set_exception(
+                NameTaken(
+                    f"another living member of cluster {self.life.cluster!r} is called {peer.name!r}; give this one"
+                    " another name (`member` in [cluster] or UNDERSTUDY_MEMBER), or end the other one"
+                )
+            )
+
+    # --- workers and tools ----------------------------------------------------------------------------------------------
+
+    def _welcome(self) -> Welcome:
+        life = self.life
+        ready = self._executor is not None and self._executor.engine.ready
+        return Welcome(life.format_version, life.me.name, life.me.incarnation, ready)
+
+    def _warn(self, what: str, detail: str) -> None:
+        self.journal.warn(what, detail)
+
+    def _control(self, request: ControlRequest, answer: Callable[[bytes], None]) -> None:
+        """Answer a tool."""
+        try:
+            match request.verb:
+                case "status":
+                    answer(json_answer(self.describe()))
+                case "locate" if len(request.argument) == KEY_BYTES:
+                    answer(json_answer(self._locate(request.argument)))
+                case "drain":
+                    self._drain_waiters.append(answer)
+                    self.drain("a tool asked for it")
+                case "stop":
+                    answer(json_answer({"stopping": True}))
+                    self.stop("a tool asked for it")
+                case _:
+                    answer(json_answer({"error": f"no such request: {request.verb[:40]!r}"}))
+        except StoreError as error:
+            answer(json_answer({"error": str(error)}))
+
+    def describe(self) -> dict[str, Any]:
+        """Gives the document that ``understudy status`` shows. Raises: StoreError."""
+        life = self.life
+        engine = self._executor.engine.describe() if self._executor is not None else {}
+        return {
+            "member": life.me.name,
+            "cluster": life.cluster,
+            "incarnation": f"{life.me.incarnation:016x}",
+            "pid": os.getpid(),
+            "version": life.version,
+            "uptime_s": round(time.monotonic() - self._began_s, 3),
+            **engine,
+            "draining": self._drain_limit is not None,
+            "sessions": counts_document(self._looks.counts()),
+            **self.server.describe(),
+            "facts": dict(self.journal.counts),
+        }
+
+    def _locate(self, key: bytes) -> dict[str, Any]:
+        document = entry_document(key, self._looks.read(key), self.life.me.name)
+        if document.get("role") != "primary" and self._executor is not None:
+            document["members"] = self._executor.engine.describe().get("members", [])
+        return document
