@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import zenoh
-
 from tests.conformance.test_transports import Recorder, ZenohNet, free_address
+
 from understudy import limits
 from understudy.errors import TransportError
 from understudy.transport import Peer
@@ -21,6 +22,7 @@ from understudy.transport.envelope import cluster_digest, login, token
 from understudy.transport.zenoh import ZenohTransport
 
 KEY = b"k" * 32
+SOURCE = str(Path(limits.__file__).parents[1])
 MEMBER = Path(__file__).with_name("transport_member.py")
 
 
@@ -40,9 +42,8 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(**options: object) -> subprocess.Popen[str]:
         options = {"incarnation": 1, "listen": free_address(), "seeds": [], "key": KEY.decode(), **options}
-        process = subprocess.Popen(
-            [sys.executable, str(MEMBER), json.dumps(options)], stdout=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, str(MEMBER), json.dumps(options)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": SOURCE})
         made.append(process)
         return process
 
@@ -125,7 +126,7 @@ def test_an_address_of_another_machine_is_named() -> None:
 @pytest.mark.parametrize("seed", ["nonsense", "10.0.0.1", "10.0.0.1:0", "10.0.0:7400", "a b:7400", "tcp/10.0.0.1:7400"])
 def test_a_malformed_seed_is_named(seed: str) -> None:
     """The error shows the seed as it was written and how to write it."""
-    with pytest.raises(TransportError, match="seed .* write it like"):
+    with pytest.raises(TransportError, match=r"seed .* write it like"):
         ZenohTransport(cluster="c", me=Peer("x", 1), listen="127.0.0.1:7400", seeds=[seed], link_keys=(KEY,))
 
 
@@ -158,7 +159,7 @@ def test_without_the_secret_there_is_no_link(net: ZenohNet) -> None:
 
 
 def test_what_strangers_show_and_send_is_refused(net: ZenohNet) -> None:
-    """S52, S53: behind the login, too, tokens and frames without proof change nothing; tokens are reported once each."""
+    """S52, S53: behind the login, too, what has no proof changes nothing; each such token is reported once."""
     to_a, a = net.make("a")
     to_b, b = net.make("b")
     net.until(lambda: a.sees(b.me) and b.sees(a.me))

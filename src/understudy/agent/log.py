@@ -54,9 +54,7 @@ WARNINGS = frozenset(
 class Journal:
     """The agent's log, and how often each fact was told."""
 
-    def __init__(
-        self, member: str, logger: logging.Logger, monotonic_s: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, member: str, logger: logging.Logger, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter()
         self._member = member
         self._logger = logger
@@ -123,14 +121,12 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         own = getattr(record, "understudy", None)
         fields = own if isinstance(own, dict) else {"fact": record.getMessage()}
-        details = [str(fields[name]) for name in ("peer", "key", "detail") if fields.get(name)]
-        return " ".join(part for part in ("understudy", fields.get("member"), f"{fields['fact']}:") if part) + " " + (
-            ", ".join(details) or "."
-        )
+        said = [str(fields[name]) for name in ("peer", "key", "detail") if fields.get(name)]
+        return ": ".join(["understudy", *filter(None, [fields.get("member")]), str(fields["fact"]), *said])
 
 
-def open_log(directory: Path, *, terminal: bool) -> logging.Logger:
-    """Gives the logger whose lines go to the member's two log files, and with ``terminal`` to stderr too.
+def open_log(directory: Path, *, terminal_level: int | None) -> logging.Logger:
+    """Gives the logger whose lines go to the member's two log files, and from a level on to stderr too.
 
     Raises: OSError. Guarantee: files are made private by the caller's umask.
     """
@@ -145,8 +141,9 @@ def open_log(directory: Path, *, terminal: bool) -> logging.Logger:
     )
     file.setFormatter(LineFormatter())
     logger.addHandler(file)
-    if terminal:
+    if terminal_level is not None:
         screen = logging.StreamHandler(sys.stderr)
+        screen.setLevel(terminal_level)
         screen.setFormatter(PlainFormatter())
         logger.addHandler(screen)
     # A full disk must not fill stderr with tracebacks for each line that could not be written.

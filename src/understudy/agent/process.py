@@ -18,13 +18,13 @@ from understudy import limits
 from understudy.agent.inbox import Directory, Frame, Inbox, Refusal, Seen
 from understudy.agent.log import Journal
 from understudy.agent.socket import Hooks, WorkerServer, json_answer
-from understudy.agent.status import counts_document, entry_document
-from understudy.errors import ConfigurationError, FrameError, StoreError, StoreFull
-from understudy.model.commit import Outcome
+from understudy.agent.status import counts_document, entry_document, read_counts
+from understudy.errors import ConfigurationError, FrameError, StoreError
 from understudy.model.ids import KEY_BYTES
-from understudy.protocol.commands import Abandoned, DrainAsked, Event, Requested, Started, Ticked
+from understudy.protocol.commands import DrainAsked, Event, Fact, FactKind, Started, Ticked
 from understudy.protocol.messages import ControlRequest, MemberMessage, Welcome, encode
-from understudy.store import Counts, Reading
+from understudy.store import Reading
+from understudy.store.check import Viewable
 from understudy.transport import Peer, Transport
 
 TIDY_EVERY_S = 1.0
@@ -60,12 +60,10 @@ class Turns(Protocol):
     def now_ms(self) -> int: ...
 
 
-class Looks(Protocol):
+class Looks(Viewable, Protocol):
     """The store, as ``status`` and ``locate`` see it."""
 
     def read(self, key: bytes) -> Reading: ...
-
-    def counts(self) -> Counts: ...
 
     def tidy_readers(self) -> int: ...
 
@@ -76,7 +74,6 @@ class Life(NamedTuple):
     me: Peer
     cluster: str
     version: str
-    format_version: int
     own_lives: frozenset[int]
     linger_s: float | None
     """Ends by itself when no worker has been attached for so long; None: never."""
@@ -87,14 +84,12 @@ class NameTaken(ConfigurationError):
 
 
 class Agent:
-    """One life of one member. ``serve`` returns when it has ended, or raises what has ended it."""
+    """One life of one member. Made inside a running loop."""
 
     def __init__(self, life: Life, looks: Looks, journal: Journal) -> None:
         self.life = life
         self.journal = journal
-        self.server = WorkerServer(
-            Hooks(self._welcome, self._submit_asked, self._control, self._attached, self._warn)
-        )
+        self.server = WorkerServer(Hooks(self._welcome, self._submit, self._control, self._attached, self._warn))
         self.inbox = Inbox(self._wake_from_thread)
         self._looks = looks
         self._lives = Directory(life.me, life.own_lives)
@@ -106,37 +101,39 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._drain_limit: asyncio.TimerHandle | None = None
-        self._unsure: list[int] = []
-        """Tickets of the turn that is being gathered: to be refused if the store refuses the turn."""
+        self._tidy_timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
         self._drain_waiters: list[Callable[[bytes], None]] = []
+        self._left_over = ""
         self._began_s = time.monotonic()
-        self._was_ready = False
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------------------------
 
     def begin(self, executor: Turns, transport: Transport, started: Started) -> None:
         """Take up work; the socket and the network are opened next."""
         self._executor, self._transport = executor, transport
         self._submit(started)
-        self._loop.call_later(TIDY_EVERY_S, self._tidy)
+        self._tidy_timer = self._loop.call_later(TIDY_EVERY_S, self._tidy)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled, number)
         if self.life.linger_s is not None:
             self._linger_for(max(self.life.linger_s, FIRST_WORKER_S_MIN))
 
-    async def serve(self) -> None:
-        """Work until the end. Raises: what a turn raised; NameTaken."""
+    async def serve(self) -> bool:
+        """Work until the end; True if all was handed over before. Raises: what a turn raised; NameTaken."""
         try:
             await self._ended
+            return self.drained
         finally:
-            for handle in (self._timer, self._linger, self._drain_limit):
+            for handle in (self._timer, self._linger, self._drain_limit, self._tidy_timer):
                 if handle is not None:
                     handle.cancel()
             self._executor = None
 
     @property
     def drained(self) -> bool:
-        return self._executor is not None and self._executor.engine.drained
+        """True when everything has its copies elsewhere, as far as there are others."""
+        return self._executor is not None and self._executor.engine.drained and not self._left_over
 
     def drain(self, why: str) -> None:
         """Hand over what is here, go on serving meanwhile, then end."""
@@ -150,28 +147,34 @@ class Agent:
         if not self._ended.done():
             self.journal.say("stopped", why)
             for answer in self._drain_waiters:
-                answer(json_answer({"drained": self.drained}))
+                answer(json_answer({"drained": self.drained, "detail": self._left_over or why}))
             self._drain_waiters.clear()
             self._ended.set_result(None)
 
-    # --- what the executor calls --------------------------------------------------------------------------------------
+    # --- what the executor calls ------------------------------------------------------------------------------------
 
     def send(self, to: str, message: MemberMessage) -> None:
+        """Give a message to the network; one to a member that is not there is lost, as on the network."""
         life = self._lives.life_of(to)
-        if life is not None and self._transport is not None:
-            self._transport.send(life, encode(message))
+        if life is None or self._transport is None:
+            return
+        frame = encode(message)
+        if len(frame) > limits.FRAME_BYTES_MAX:
+            self._warn("message too large", f"{type(message).__name__} of {len(frame)} bytes for {to}")
+            return
+        self._transport.send(life, frame)
 
-    # --- turns --------------------------------------------------------------------------------------------------------
+    def tell(self, fact: Fact) -> None:
+        self.journal.tell(fact)
+        if fact.kind is FactKind.DRAINED:
+            self._left_over = fact.detail
+
+    # --- turns ------------------------------------------------------------------------------------------------------
 
     def _submit(self, event: Event) -> None:
         if self._executor is not None:
             self._executor.submit(event)
             self._wake()
-
-    def _submit_asked(self, event: Requested | Abandoned) -> None:
-        if isinstance(event, Requested) and event.ticket:
-            self._unsure.append(event.ticket)
-        self._submit(event)
 
     def _wake(self) -> None:
         if not self._turn_is_due:
@@ -206,44 +209,37 @@ class Agent:
         if executor is None or self._ended.done():
             return
         self._turn_is_due = False
-        asked, self._unsure = self._unsure, []
         try:
             more = executor.turn()
-            self._rearm(executor)
+            self._tick_at(executor.deadline_ms(), executor.now_ms())
         except StoreError as error:
-            self._store_refused(error, asked)
-            return
+            # A full or failing disk: say so and go on. Who asked in this turn asks again; ending would only begin
+            # another life with the same disk. Not at once: the disk would be asked as fast as the loop turns.
+            self._warn("store refused a turn", str(error))
+            self._tick_at(executor.deadline_ms(), executor.deadline_ms() - limits.STORE_RETRY_MS)
+            more = False
         except Exception as error:
             self._ended.set_exception(error)
             return
         self.server.flush()
         if more:
             self._wake()
-        self._look_at(executor.engine)
-
-    def _rearm(self, executor: Turns) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        delay_s = max(0, executor.deadline_ms() - executor.now_ms()) / 1000
-        self._timer = self._loop.call_later(delay_s, self._submit, Ticked())
-
-    def _store_refused(self, error: StoreError, asked: list[int]) -> None:
-        """A full or failing disk: say so, answer those who asked in this turn, and try again with the next one."""
-        self._warn("store refused a turn", str(error))
-        outcome = Outcome.STORE_FULL if isinstance(error, StoreFull) else Outcome.REFUSED
-        for ticket in asked:
-            self.server.refuse(ticket, outcome)
-        self.server.flush()
-        if self._timer is not None:
-            self._timer.cancel()
-        # Not at once: the disk would be asked as fast as the loop turns.
-        self._timer = self._loop.call_later(limits.STORE_RETRY_MS / 1000, self._submit, Ticked())
-
-    def _look_at(self, engine: Engine) -> None:
-        if engine.ready != self._was_ready:
-            self._was_ready = engine.ready
-        if self._drain_limit is not None and engine.drained:
+        if self._drain_limit is not None and executor.engine.drained:
             self.stop("drained")
+
+    def _tick_at(self, deadline_ms: int, now_ms: int) -> None:
+        """Have a turn with Ticked at that instant of the store clock."""
+        if self._timer is not None:
+            if self._timer_ms == deadline_ms:
+                return
+            self._timer.cancel()
+        self._timer_ms = deadline_ms
+        # At least a millisecond: an instant that stays in the past must not keep the loop from all else.
+        self._timer = self._loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._submit(Ticked())
 
     def _drain_over(self) -> None:
         self.stop(f"not all was handed over within {limits.DRAIN_MS_MAX // 1000} s")
@@ -253,9 +249,9 @@ class Agent:
             self._looks.tidy_readers()
         except StoreError as error:
             self._warn("reader slots not freed", str(error))
-        self._loop.call_later(TIDY_EVERY_S, self._tidy)
+        self._tidy_timer = self._loop.call_later(TIDY_EVERY_S, self._tidy)
 
-    # --- why it ends --------------------------------------------------------------------------------------------------
+    # --- why it ends ------------------------------------------------------------------------------------------------
 
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name
@@ -293,12 +289,12 @@ class Agent:
                 )
             )
 
-    # --- workers and tools ----------------------------------------------------------------------------------------------
+    # --- workers and tools ------------------------------------------------------------------------------------------
 
     def _welcome(self) -> Welcome:
         life = self.life
         ready = self._executor is not None and self._executor.engine.ready
-        return Welcome(life.format_version, life.me.name, life.me.incarnation, ready)
+        return Welcome(limits.FORMAT_VERSION, life.me.name, life.me.incarnation, ready)
 
     def _warn(self, what: str, detail: str) -> None:
         self.journal.warn(what, detail)
@@ -335,7 +331,7 @@ class Agent:
             "uptime_s": round(time.monotonic() - self._began_s, 3),
             **engine,
             "draining": self._drain_limit is not None,
-            "sessions": counts_document(self._looks.counts()),
+            "sessions": counts_document(read_counts(self._looks)),
             **self.server.describe(),
             "facts": dict(self.journal.counts),
         }

@@ -95,7 +95,7 @@ class WorkerServer:
         return sum(1 for connection in self.connections if connection.kind in ATTACHED)
 
     async def start(self, path: Path) -> None:
-        """Listen at ``path``, for this user only; what a killed agent left there goes. Call it under the agent's lock."""
+        """Listen at ``path``, for this user only; under the agent's lock, as it removes what was there."""
         path.unlink(missing_ok=True)
         self._ended = asyncio.Event()
         before = os.umask(0o177)
@@ -133,12 +133,6 @@ class WorkerServer:
         """Send what has been answered since the last flush. Cost: one system call for each connection."""
         while self._unsent:
             self._unsent.pop().flush()
-
-    def refuse(self, ticket: Ticket, outcome: Outcome) -> None:
-        """Answer a request for which nothing can be done now; a fetch is answered "unavailable"."""
-        asked = self.asked.get(ticket)
-        if asked is not None:
-            self.reply(ticket, FetchAnswer(FetchOutcome.UNAVAILABLE) if asked.fetches else CommitAnswer(outcome))
 
     def describe(self) -> dict[str, object]:
         """Gives what ``status`` tells of the socket."""
@@ -210,7 +204,7 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._is_ending = False
 
-    # --- asyncio's -----------------------------------------------------------------------------------------------------
+    # --- asyncio's --------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -240,7 +234,7 @@ class Connection(asyncio.Protocol):
         except FrameError as error:
             self._end("bad frame", str(error))
 
-    # --- in ---------------------------------------------------------------------------------------------------------------
+    # --- in ---------------------------------------------------------------------------------------------------------
 
     def _take(self, data: bytes | bytearray) -> int:
         """Handle the complete frames of ``data``; gives how many bytes they had. Raises: FrameError."""
@@ -285,7 +279,7 @@ class Connection(asyncio.Protocol):
         if self.kind in ATTACHED:
             self._server.hooks.attached(self._server.attached)
 
-    # --- out --------------------------------------------------------------------------------------------------------------
+    # --- out --------------------------------------------------------------------------------------------------------
 
     def answer(self, number: int, answer: Answer) -> None:
         """Answer one request with the next flush."""
@@ -316,7 +310,7 @@ class Connection(asyncio.Protocol):
         if transport.get_write_buffer_size() > limits.SOCKET_UNSENT_BYTES_MAX:
             self._end(SLOW_READER, f"{transport.get_write_buffer_size()} bytes wait to be read")
 
-    # --- the end ------------------------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End it when everything written has left."""

@@ -1,11 +1,18 @@
-"""Gives what tools are told: the documents that answer ``status`` and ``locate``. No id, no value, only keys and counts."""
+"""Gives what tools are told about sessions, by ``status`` and ``locate``: keys and counts, no id and no value."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from understudy.model.entry import Entry
+from understudy.model.entry import RESERVED, Entry
 from understudy.store import Counts, Reading
+from understudy.store.check import Viewable
+
+
+def read_counts(store: Viewable) -> Counts:
+    """How many entries a store holds, by what they are. Raises: StoreError."""
+    with store.view() as view:
+        return view.counts()
 
 
 def counts_document(counts: Counts) -> dict[str, int]:
@@ -32,4 +39,4 @@ def entry_document(key: bytes, reading: Reading, member: str) -> dict[str, Any]:
 
 def _own_attributes(entry: Entry) -> int:
     """The application's; those that are reserved do not count."""
-    return sum(1 for name in entry.attributes if not name.startswith("\x00"))
+    return sum(1 for name in entry.attributes if not name.startswith(RESERVED))

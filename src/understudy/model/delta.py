@@ -89,7 +89,7 @@ def merged_attributes(attributes: Attributes, context: Context, delta: Delta) ->
     """
     assert applies(context, delta), "a delta was applied to a copy that lacks its base"
     result: Attributes = {}
-    for name in attributes.keys() | delta.values.keys():
+    for name in {**attributes, **delta.values}:
         mine = attributes.get(name, ())
         theirs = delta.values.get(name, ())
         their_dots = {s.dot for s in theirs}

@@ -345,6 +345,7 @@ class FactKind(enum.StrEnum):
     COMPARED = "compared"
     TRANSFERRED = "transferred"
     READY = "ready"
+    STOOD_STILL = "stood still"
     DRAINED = "drained"
 
 

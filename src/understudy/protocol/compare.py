@@ -132,7 +132,7 @@ class Comparisons:
         number = self._core.next_id()
         comparison = Comparison(items, waiting, batch, self._core.now_ms)
         self.open[number] = comparison
-        for name in waiting:
+        for name in sorted(waiting):
             self._core.send(name, Compare(number, tuple(items)))
         if not waiting or not items:
             self._conclude(number)
@@ -268,7 +268,7 @@ class Comparisons:
             if not comparison.waiting:
                 self._conclude(number)
             elif now - comparison.asked_ms >= RESEND_MS:
-                for name in comparison.waiting:
+                for name in sorted(comparison.waiting):
                     self._core.send(name, Compare(number, tuple(comparison.items)))
                 comparison.asked_ms = now
         for owed in list(self._contributions.values()):

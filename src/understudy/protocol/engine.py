@@ -22,6 +22,10 @@ from understudy.protocol.serve import Service
 from understudy.protocol.sweep import Sweeps
 
 
+STOOD_STILL_LEASES = 2
+"""Leases' time without an event after which a member doubts everything that it believed."""
+
+
 class Engine:
     """One member's part in the protocol."""
 
@@ -56,7 +60,10 @@ class Engine:
     def handle(self, event: c.Event, now_ms: int) -> list[c.Command]:
         """What ``event`` causes. ``now_ms``: the store clock, which never goes back."""
         core = self.core
+        stood_still_ms = now_ms - core.now_ms if core.now_ms else 0
         core.now_ms = max(core.now_ms, now_ms)
+        if stood_still_ms > STOOD_STILL_LEASES * core.settings.lease_ms and self._recovered:
+            self._begin_again()
         match event:
             case c.Received():
                 self._received(event)
@@ -132,6 +139,7 @@ class Engine:
         waits = bool(self._awaited) or event.expects_peers
         self._joining_until_ms = core.now_ms + (core.settings.cold_start_ms if waits else 0)
         self.service.is_joining = waits
+        self.service.is_cold = True
         self.comparisons.complete = False
         self._maybe_ready()
 
@@ -143,9 +151,10 @@ class Engine:
         over = core.now_ms >= self._joining_until_ms
         reachable = set(self.members.reachable())
         if not self._recovered:
-            if not (over or (reachable and self._awaited <= reachable)):
+            if not (over or (reachable and not self._awaited)):
                 return
             self._recovered = True
+            self.service.is_cold = False
             if self._has_entries:
                 self.comparisons.begin()
             else:
@@ -155,16 +164,27 @@ class Engine:
             self.service.is_joining = False
             self.members.ready = True
             core.tell(c.FactKind.READY)
-            core.emit(c.Scan(c.ScanKind.OUTBOX, c.Recover()))
-            self.sweeps.protect_all()
-            for name in self._awaited - reachable:
+            self._take_up()
+            for name in sorted(self._awaited):
                 self.sweeps.recheck_later(name)
+            self._awaited.clear()
+
+    def _begin_again(self) -> None:
+        """This member was stopped for long: others may have taken its place, and what it hears first may be old."""
+        core = self.core
+        self.members.ready = self.members.may_publish = self.comparisons.complete = self._recovered = False
+        self._awaited = set(self.members.reachable())
+        self._has_entries = True
+        self._joining_until_ms = core.now_ms + (core.settings.cold_start_ms if self._awaited else 0)
+        self.service.is_cold = self.service.is_joining = bool(self._awaited)
+        core.tell(c.FactKind.STOOD_STILL)
 
     # --- membership -----------------------------------------------------------------------------------------------------------
 
     def _found(self, name: str, incarnation: int) -> None:
         if name == self.core.me:
             return
+        self._awaited.discard(name)
         known = self.members.get(name)
         if known is not None and known.incarnation != incarnation and known.is_reachable:
             self._lost(name, known.incarnation)
@@ -179,9 +199,15 @@ class Engine:
         elif not self.members.ready:
             self._untransferred.add(name)
         self.sweeps.transfer_to(name)
-        self.sweeps.protect_all()
+        if self.members.ready:
+            self._take_up()
         self._note_view()
         self._maybe_ready()
+
+    def _take_up(self) -> None:
+        """Give copies to what lacks them, and send what nobody has acknowledged: peers are there now."""
+        self.core.emit(c.Scan(c.ScanKind.OUTBOX, c.Recover()))
+        self.sweeps.protect_all()
 
     def _lost(self, name: str, incarnation: int) -> None:
         if not self.members.lost(name, incarnation):
@@ -240,6 +266,7 @@ class Engine:
             if known is None:
                 return
         self.members.heard(event.sender)
+        self._awaited.discard(event.sender)
         self._dispatch(event.sender, known, event.message)
 
     def _dispatch(self, sender: str, member: Any, message: m.MemberMessage) -> None:
@@ -248,6 +275,8 @@ class Engine:
             case m.Heartbeat():
                 if self.members.heartbeat(member, message):
                     self.sweeps.recheck_now(sender)
+                if not message.ready:
+                    self.sweeps.transfer_again(sender)
             case m.HeartbeatAck(sent_ms=sent_ms):
                 self.members.granted(member, sent_ms)
             case m.Replicate(key=key, number=number, delta=delta):

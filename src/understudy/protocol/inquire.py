@@ -66,7 +66,7 @@ class Inquiries:
         promise = Promise(max(entry.epoch.reign, entry.promised.reign) + 1, self._core.settings.chooser)
         question = Question(key, promise, entry.context, entry.location)
         inquiry = self.open[key] = Inquiry(question, set(self._members.reachable()), self._core.now_ms)
-        for name in inquiry.waiting:
+        for name in sorted(inquiry.waiting):
             self._to_ask.setdefault(name, []).append(question)
         if not inquiry.waiting:
             self._conclude(inquiry)
@@ -191,7 +191,7 @@ class Inquiries:
                 self._conclude(inquiry)
             elif now - inquiry.asked_ms >= RESEND_MS:
                 inquiry.asked_ms = now
-                for name in inquiry.waiting:
+                for name in sorted(inquiry.waiting):
                     self._to_ask.setdefault(name, []).append(inquiry.question)
         for key in [k for k, due in self._retry_ms.items() if now >= due]:
             del self._retry_ms[key]

@@ -295,8 +295,9 @@ class Replication:
         """No second machine can take it now: say so, and remember that answers have left."""
         waiters, flight.waiters = flight.waiters, []
         unmarked = tuple(n for n in flight.numbers if n not in flight.marked)
-        if len(flight.location.backups) < self._core.settings.copies:
-            self._core.emit(c.Settle(tuple(flight.numbers)))  # the list itself says that a copy is lacking
+        if flight.location.ended or len(flight.location.backups) < self._core.settings.copies:
+            # The list itself says that a copy is lacking; of a tombstone everybody has been told.
+            self._core.emit(c.Settle(tuple(flight.numbers)))
             flight.numbers = []
         elif unmarked:
             self._core.emit(c.Mark(unmarked))

@@ -97,6 +97,8 @@ class Service:
         self._unknown: OrderedDict[bytes, int] = OrderedDict()
         self._locates_left = float(limits.LOCATES_PER_SECOND_MAX)
         self._locates_ms = 0
+        self.is_cold = False
+        """True until those who were there last have been found: nobody can be asked about an old entry yet."""
         self.is_joining = False
         """True until peers have been found and their announcements heard: "unknown" proves nothing yet."""
         self._ages: dict[str, dict[bytes, int]] = {}
@@ -138,6 +140,7 @@ class Service:
         if isinstance(request, CommitRequest) and request.commit.creates is not None:
             self._create(job, request)
         elif isinstance(request, CommitRequest) and self._comparisons.complete and not request.unprotected_refused:
+            # The common case: one look-up fewer.
             self._core.emit(c.Change(job.key, c.DoCommit(job.id, request.commit)))
         else:
             self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
@@ -164,6 +167,8 @@ class Service:
             self._not_here(job)
         elif entry.ended:
             self._end(job)
+        elif entry.has_data and self.is_cold:
+            self._retry(job)
         elif entry.role is Role.PRIMARY:
             self._at_primary(job, entry)
         elif isinstance(job.request, SettleRequest):
@@ -383,7 +388,7 @@ class Service:
         job.locating = set(self._members.reachable())
         job.located = {}
         job.locating_until_ms = now + LOCATE_MS
-        for name in job.locating:
+        for name in sorted(job.locating):
             self._core.send(name, Locate(job.id, job.key))
         if not job.locating:
             self._unknown_to_all(job)

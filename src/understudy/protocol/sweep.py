@@ -21,6 +21,7 @@ REAP_MS = 1_000
 ANNOUNCE_MS = 20
 """How long announcements gather before they go out."""
 LEAVE_AGAIN_MS = 100
+TRANSFER_AGAIN_MS = 500
 
 
 class Sweeps:
@@ -42,6 +43,7 @@ class Sweeps:
         self._forgotten: list[tuple[bytes, Epoch]] = []
         self._transfers: dict[str, list[tuple[bytes, Location]]] = {}
         self._transferred: list[tuple[str, int]] = []
+        self._transferring_ms: dict[str, int] = {}
         self.drained = False
         self._leave_ms = 0
         self._leave_until_ms = 0
@@ -121,7 +123,9 @@ class Sweeps:
             if name != entry.primary and name:
                 return
             listed = [b for b in entry.backups if b == self._core.me or self._members.is_alive(b)]
-            if not listed or listed[0] == self._core.me:
+            if not self._members.ready:
+                self._recheck_ms[name] = self._core.now_ms + self._core.settings.sweep_delay_ms
+            elif not listed or listed[0] == self._core.me:
                 self._inquiries.begin(key)
         elif not any(self._members.is_reachable(m) for m in (entry.primary, *entry.backups)):
             self._core.emit(c.Change(key, c.DropLost(entry.epoch)))
@@ -142,7 +146,13 @@ class Sweeps:
 
     def transfer_to(self, name: str) -> None:
         """Announce every session whose primary is here to a member that joined."""
+        self._transferring_ms[name] = self._core.now_ms
         self._core.emit(c.Scan(c.ScanKind.MEMBER, c.Transfer(name), member=self._core.me))
+
+    def transfer_again(self, name: str) -> None:
+        """A member says that it is not ready, long after its transfer ended: something was lost on the way."""
+        if self._core.now_ms - self._transferring_ms.get(name, self._core.now_ms) >= TRANSFER_AGAIN_MS:
+            self.transfer_to(name)
 
     def transferred(self, key: bytes, entry: Entry | None, to: str) -> None:
         """One entry of the batch."""
@@ -163,6 +173,7 @@ class Sweeps:
         elif isinstance(purpose, c.Transfer):
             self._core.tell(c.FactKind.TRANSFERRED, member=purpose.to, detail=str(purpose.told))
             self._transferred.append((purpose.to, purpose.told))
+            self._transferring_ms[purpose.to] = self._core.now_ms
         elif isinstance(purpose, c.Leave):
             self._leave_scanning = False
 

@@ -143,7 +143,9 @@ class LeaseBoard:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise StoreError(f"file {self._path} cannot be made ({error.strerror}); make room or mend its place") from error
+            raise StoreError(
+                f"file {self._path} cannot be made ({error.strerror}); make room or mend its place"
+            ) from error
         if mapped[: len(_MAGIC)] != _MAGIC:
             mapped[:] = bytes(_FILE_BYTES)
             mapped[: len(_MAGIC)] = _MAGIC

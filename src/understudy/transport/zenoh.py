@@ -48,10 +48,6 @@ LONELY_AGAIN_S = 60.0
 REFUSALS_INTERVAL_S = 1.0
 """Frames that are not authentic are reported at most so often, with their number."""
 
-_LOG_FILTER = "error,zenoh_transport::unicast::establishment=off,zenoh_task=off"
-# What zenoh calls an error and is none: two members that are each other's seeds try to link a second time, for ever;
-# and a session that closes ends its tasks in the middle.
-
 _log = logging.getLogger(__name__)
 
 
@@ -104,15 +100,17 @@ class ZenohTransport:
         """Join. Raises: TransportError when ``listen`` cannot be listened on. Cost: some 10 ms; no seed is awaited."""
         assert self._listener is None, "a transport starts once"
         self._listener = listener
-        zenoh.init_log_from_env_or(_LOG_FILTER)
+        # Silent unless RUST_LOG says otherwise: what zenoh calls errors (a second link between two members that are each
+        # other's seeds, every frame that comes while it closes) is none here, floods, and goes to stdout.
+        zenoh.try_init_log_from_env()  # type: ignore[no-untyped-call]  # zenoh's stubs leave results of None open
         atexit.register(self.close)
         self._session = self._open()
         to_me = self._key_of(self._me)
-        self._declared.append(self._session.declare_subscriber(to_me, partial(_quietly, self._message)))
+        self._declared.append(self._session.declare_subscriber(to_me, _direct(self._message)))
         liveliness = self._session.liveliness()
         shown = token(self._keys[0], self._cluster, self._me, self._format_version)
         self._token = liveliness.declare_token(f"{self._prefix}/live/{shown}")
-        heard = partial(_quietly, self._liveliness)
+        heard = _direct(self._liveliness)
         self._declared.append(liveliness.declare_subscriber(f"{self._prefix}/live/**", heard, history=True))
         self._bulk.start()
         threading.Thread(target=self._watch_seeds, name="understudy-seeds", daemon=True).start()
@@ -318,9 +316,13 @@ class _Refusals:
             return f"{reason} (and {untold} more refused frames before it)" if untold else reason
 
 
-def _quietly(handle: Callable[[zenoh.Sample], None], sample: zenoh.Sample) -> None:
-    """Nothing may be raised into zenoh's threads."""
-    try:
-        handle(sample)
-    except Exception:
-        _log.exception("what zenoh delivered could not be handled")
+def _direct(handle: Callable[[zenoh.Sample], None]) -> zenoh.handlers.Callback[zenoh.Sample]:
+    """Gives a callback that zenoh's receiving thread calls itself, and into which nothing is raised."""
+
+    def quietly(sample: zenoh.Sample) -> None:
+        try:
+            handle(sample)
+        except Exception:
+            _log.exception("what zenoh delivered could not be handled")
+
+    return zenoh.handlers.Callback(quietly, indirect=False)

@@ -1,0 +1,272 @@
+"""Starts and ends an agent: lock, log, store, network, socket, in this order, and back.
+
+    0  ended cleanly, or another agent of this member runs already
+    1  died of a broken invariant; the log has the traceback
+    2  could not start or go on: configuration, name, address, store; the message says what to do
+
+Nothing depends on a clean end: a killed agent leaves a lock that the kernel has given up, a socket that the next one
+removes, and a store that is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import importlib.metadata
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from understudy import limits
+from understudy.agent import files
+from understudy.agent.arguments import MEMBER_OPTIONS, VARIABLES_HELP, add_options, flags_of
+from understudy.agent.executor import Executor
+from understudy.agent.log import Journal, open_log
+from understudy.agent.process import Agent, Life
+from understudy.agent.takeover import Taken, chooser_of, give_back, take_over
+from understudy.config import SOCKET_NAME, Config, load, open_directory, read_secrets
+from understudy.errors import ConfigurationError, DirectoryError, UnderstudyError
+from understudy.model.ids import Keys
+from understudy.protocol.commands import Settings, Started
+from understudy.store.leases import LeaseBoard
+from understudy.store.lmdb import LmdbStore
+from understudy.transport import Peer
+from understudy.transport.zenoh import ZenohTransport
+
+EXIT_OK, EXIT_DIED, EXIT_REFUSED = 0, 1, 2
+LOCK_TRIES = 10
+LOCK_TRY_S = 0.05
+"""An agent that is about to end may hold the lock a moment longer than its socket."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m understudy.agent``."""
+    parser = argparse.ArgumentParser(
+        prog="understudy agent",
+        description="Run this member's agent until it is told to end (SIGTERM: hand over first; twice: at once).",
+        epilog=VARIABLES_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--linger",
+        action="store_true",
+        dest="lingers",
+        help="as a worker starts it: outlive the terminal, and end when no worker has been attached for `linger`",
+    )
+    parser.add_argument(
+        "--supervised",
+        action="store_true",
+        help="as `understudy run` starts it: the same, but in the foreground, with warnings on stderr",
+    )
+    # The duration of that name is not a flag here: --linger says that it applies at all.
+    add_options(parser, [option for option in MEMBER_OPTIONS if option.name != "linger"])
+    given = parser.parse_args(arguments)
+    manner = Manner(
+        lingers=given.lingers or given.supervised,
+        detaches=given.lingers and not given.supervised,
+        terminal_level=logging.WARNING if given.supervised else logging.INFO,
+    )
+    return run_agent(flags_of(given), manner)
+
+
+class Manner(NamedTuple):
+    """How an agent was started."""
+
+    lingers: bool = False
+    """It ends when no worker has been attached for a while: nobody else would end it."""
+    detaches: bool = False
+    terminal_level: int = logging.INFO
+    """What is written to stderr too, unless it detaches."""
+
+
+def run_agent(flags: Mapping[str, str], manner: Manner = Manner()) -> int:
+    """Be the agent of the member that file, environment and ``flags`` describe. Gives the exit code."""
+    directory: Path | None = None
+    try:
+        config = load(flags=flags)
+        if not config.clustered:
+            raise ConfigurationError(
+                "an agent has nothing to do here: neither `listen` nor `seeds` is given, so workers keep their sessions"
+                ' in the store by themselves; set `listen = "HOST:PORT"` in [cluster] or UNDERSTUDY_LISTEN'
+            )
+        os.umask(0o077)
+        directory = open_directory(config)
+        lock = _take_lock(directory)
+        if lock is None:
+            print(f"understudy: already running, pid {files.agent_pid(directory)}", file=sys.stderr)
+            return EXIT_OK
+        try:
+            return _run_locked(config, directory, lock, manner)
+        finally:
+            lock.release()
+    except UnderstudyError as error:
+        return _refuse(directory, error)
+
+
+def _run_locked(config: Config, directory: Path, lock: files.AgentLock, manner: Manner) -> int:
+    try:
+        lock.sign()
+        logger = open_log(directory, terminal_level=None if manner.detaches else manner.terminal_level)
+    except OSError as error:
+        raise DirectoryError(f"directory {directory} cannot be written ({error.strerror}); free space on it") from error
+    if manner.detaches:
+        _detach(directory)
+    journal = Journal(config.member, logger)
+    try:
+        asyncio.run(_live(config, directory, journal, lingers=manner.lingers))
+    except UnderstudyError as error:
+        journal.fail("ended", str(error))
+        raise
+    except Exception:
+        # Its successor begins with a clean memory over the same store.
+        logger.exception("died of a broken invariant")
+        return EXIT_DIED
+    finally:
+        logging.shutdown()
+    return EXIT_OK
+
+
+async def _live(config: Config, directory: Path, journal: Journal, *, lingers: bool) -> None:
+    """One life, from the store's opening to its closing. Raises: what ended it."""
+    me = Peer(config.member, secrets.randbelow((1 << 63) - 1) + 1)
+    link_keys = Keys.from_secrets(read_secrets(config, directory)).link_keys()
+    transport = ZenohTransport(
+        cluster=config.name,
+        me=me,
+        listen=str(config.listen),
+        seeds=[str(seed) for seed in config.seeds],
+        link_keys=link_keys,
+        multicast=config.multicast,
+    )
+    store = open_store(config, directory)
+    board: LeaseBoard | None = None
+    try:
+        taken = take_over(store, config.member, me.incarnation)
+        board = LeaseBoard(directory, writable=True)
+        board.reset()
+        linger_s = config.linger_ms / 1000 if lingers else None
+        life = Life(me, config.name, own_version(), taken.own_lives, linger_s)
+        agent = Agent(life, store, journal)
+        settings = _settings(config, me.incarnation, chooser_of(link_keys[0], *me), taken)
+        executor = Executor(
+            store, settings, send=agent.send, reply=agent.server.reply, publish=board.publish, tell=agent.tell
+        )
+        _say_start(journal, config, store, taken)
+        expects_peers = config.multicast or any(seed != config.listen for seed in config.seeds)
+        agent.begin(executor, transport, Started(taken.last_view, taken.has_entries, expects_peers))
+        if await _serve(agent, transport, config, directory):
+            give_back(store)
+    finally:
+        # zenoh's threads may keep an interpreter that ends without it for ever.
+        transport.close()
+        if board is not None:
+            board.reset()
+            board.close()
+        store.close()
+    journal.say("ended")
+
+
+async def _serve(agent: Agent, transport: ZenohTransport, config: Config, directory: Path) -> bool:
+    """Open the network, then the socket; True after a clean end."""
+    socket = directory / SOCKET_NAME
+    try:
+        transport.start(agent.inbox)
+        await agent.server.start(socket)
+        files.forget_start_error(directory)
+        agent.journal.say("listening", f"members at {config.listen}, workers at {socket}")
+        gc.collect()
+        gc.freeze()  # what a start has made stays: the collector need not look at it again in the middle of a turn
+        return await agent.serve()
+    finally:
+        await agent.server.close()
+        transport.leave()
+
+
+def open_store(config: Config, directory: Path, *, read_only: bool = False) -> LmdbStore:
+    """Gives the member's store as its settings say; opened at first use."""
+    return LmdbStore(
+        directory,
+        copies=config.copies,
+        forget_ms=config.forget_ms,
+        bytes_max=config.store_bytes_max,
+        sync=config.store_sync,
+        member=config.member,
+        read_only=read_only,
+    )
+
+
+def own_version() -> str:
+    """The installed release of this package."""
+    try:
+        return importlib.metadata.version("understudy")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> Settings:
+    return Settings(
+        member=config.member,
+        incarnation=incarnation,
+        chooser=chooser,
+        copies=config.copies,
+        lease_ms=config.lease_ms,
+        dead_ms=config.dead_ms,
+        backup_timeout_ms=config.backup_timeout_ms,
+        commit_timeout_ms=config.commit_timeout_ms,
+        sweep_delay_ms=config.sweep_delay_ms,
+        cold_start_ms=config.cold_start_ms,
+        drain_timeout_ms=limits.DRAIN_MS_MAX,
+        forget_ms=config.forget_ms,
+        grace_ms=config.rotation_grace_ms,
+        bytes_max=config.session_bytes_max,
+        lives=taken.own_lives,
+    )
+
+
+def _say_start(journal: Journal, config: Config, store: LmdbStore, taken: Taken) -> None:
+    journal.say("started", f"version {own_version()}, pid {os.getpid()}, cluster {config.name}")
+    if store.set_aside is not None:
+        journal.warn("store set aside", f"it was damaged when the machine went down; it is kept as {store.set_aside}")
+    if taken.adopted:
+        journal.say("entries adopted", f"{taken.adopted} were written here without an agent")
+
+
+def _take_lock(directory: Path) -> files.AgentLock | None:
+    for attempt in range(LOCK_TRIES):
+        if attempt:
+            time.sleep(LOCK_TRY_S)
+        lock = files.AgentLock.take(directory)
+        if lock is not None:
+            return lock
+        if (directory / SOCKET_NAME).exists():
+            return None
+    return None
+
+
+def _detach(directory: Path) -> None:
+    """Outlive the worker that started us: no terminal, no descriptors of its own, no directory held."""
+    with contextlib.suppress(PermissionError):  # we lead our process group already
+        os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.chdir(directory)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    if null > 2:
+        os.close(null)
+
+
+def _refuse(directory: Path | None, error: UnderstudyError) -> int:
+    """Say why there is no agent, to whoever looks: on stderr, and in the directory for the worker that waits."""
+    print(f"understudy: {error}", file=sys.stderr)
+    if directory is not None:
+        files.note_start_error(directory, str(error))
+    return EXIT_REFUSED

@@ -1,0 +1,406 @@
+"""What is done for one request, written once: open its session, commit what it changed, and ``transact``.
+
+Flat generators that read the store themselves, yield ``Ask`` and receive the answer. They perform no input or output,
+and take the time, chance and settings from the ``World`` that they are given: a blocking driver, an asyncio one and
+the simulator run the same lines.
+
+The rules that they keep: an id that is forged or foreign is refused without a look-up; one that is unknown is never
+adopted; a request whose session ended while it ran writes nothing; only the request that ended it, or one that began
+without a session, mints a new id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from understudy import limits
+from understudy.client.draft import Changes, Draft
+from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
+from understudy.errors import (
+    SessionConflict,
+    SessionEnded,
+    SessionTooLarge,
+    SessionUnavailable,
+    SessionUnprotected,
+    StoreFull,
+)
+from understudy.model import values
+from understudy.model.commit import Commit, Creation, Opening, Outcome, current_secret, opening
+from understudy.model.entry import PRINCIPAL, Entry, Role, Times
+from understudy.model.ids import LOCATOR_BYTES, SECRET_BYTES, SessionId
+from understudy.protocol.messages import (
+    AcknowledgeMode,
+    CommitAnswer,
+    CommitRequest,
+    FetchAnswer,
+    FetchOutcome,
+    FetchRequest,
+    Request,
+    SettleRequest,
+    TouchRequest,
+)
+
+COMMIT_ID_BYTES = 8
+_OVER = (Outcome.UNKNOWN, Outcome.ENDED, Outcome.FENCED)
+_DONE = (Outcome.COMMITTED, Outcome.REPEATED)
+_Result = TypeVar("_Result")
+
+
+class Ask(NamedTuple):
+    """Something that the agent (or, without one, the store) has to do."""
+
+    request: Request
+    """Its number is 0: whoever sends it gives it one."""
+    waits: bool = True
+    """False: nobody waits for the answer, None is sent back at once."""
+
+
+Answer = FetchAnswer | CommitAnswer | None
+Conversation = Generator[Ask, Answer, _Result]
+
+
+def open_session(world: World, cookie: str) -> Conversation[Opened]:
+    """What the cookie opens; ``NO_SESSION`` if it is forged, unknown, ended or expired.
+
+    Raises: SessionUnavailable when nobody who may hold the session answers.
+    Cost: one look-up in the store where the session's primary is here, else one round trip to the agent as well.
+    Guarantee: an entry is served in place only if its primary is here and every backup's lease ran after the read.
+    """
+    read = world.keys.read_cookie(cookie) if cookie else None
+    if read is None:
+        return NO_SESSION
+    session_id, route = read
+    key = world.keys.key(world.settings.application, session_id)
+    entry, settled = world.store.read(key)
+    role = entry.role if entry is not None else None
+    serves = _may_serve(world, entry)
+    for _ in range(limits.LOCATE_HOPS_MAX):
+        if serves:
+            break
+        if entry is not None and entry.ended:
+            return NO_SESSION
+        have = entry.context if entry is not None and entry.has_data else {}
+        answer = yield Ask(FetchRequest(0, key, have, route))
+        assert isinstance(answer, FetchAnswer), "a fetch was not answered as one"
+        match answer.outcome:
+            case FetchOutcome.HERE:
+                entry, settled = world.store.read(key)
+                serves = entry is not None and entry.role is Role.PRIMARY and not entry.ended
+            case FetchOutcome.FOUND:
+                entry, settled, serves = answer.entry, True, True
+            case FetchOutcome.NOT_MODIFIED:
+                serves = True
+            case FetchOutcome.UNKNOWN | FetchOutcome.ENDED:
+                return NO_SESSION
+            case FetchOutcome.UNAVAILABLE:
+                raise SessionUnavailable("the session exists, but no member that holds it answers now; try again")
+    else:
+        raise SessionUnavailable("the session moves between members just now; try again")
+    assert entry is not None, "a session was served of which there is no copy"
+    now_ms = world.store.now_ms()
+    if entry.role is Role.PRIMARY and entry.expired(now_ms):
+        return NO_SESSION
+    secret = world.keys.secret_hash(session_id)
+    opened = opening(entry, secret, now_ms, world.settings.grace_ms)
+    if opened is Opening.NOTHING:
+        return NO_SESSION
+    return Opened(
+        session_id=session_id,
+        key=key,
+        secret=secret,
+        route=route,
+        opening=opened,
+        attributes=entry.attributes,
+        times=entry.times,
+        primary=entry.primary,
+        role=role,
+        reign=entry.epoch.reign,
+        unsettled=0 if settled else entry.number,
+        protected=settled and bool(entry.backups),
+    )
+
+
+def commit(
+    world: World, visit: Visit, *, late: bool = False, conditional: bool = False
+) -> Conversation[Outcome | None]:
+    """Commit what the request wants; gives the outcome of the session's change, None if nothing was to be changed.
+
+    Args:
+        late: the response has begun, so no cookie can be sent: no id is minted or replaced.
+        conditional: commit only if everything that the draft has read is still as it was read.
+
+    Raises: SessionTooLarge, StoreFull, SessionUnavailable, SessionUnprotected; ValueNotSupported for an attribute
+        that was changed in place into what cannot be stored, after all others were committed.
+    Guarantee: a request that changed nothing asks for nothing, but to record its access at the bounded rate and to
+        wait for a change that it has shown and that is not acknowledged yet.
+    """
+    if visit.ended or visit.opened is None:
+        return None
+    if visit.ends is not None:
+        wanted = Commit(world.random_bytes(COMMIT_ID_BYTES), visit.ends.secret, ends=True)
+        answer = yield _ask_commit(world, visit.ends, wanted, structural=True)
+        outcome = _checked(world, answer, {})
+        if outcome not in _DONE:
+            visit.ended = True
+            return outcome
+        visit.ends, visit.removed, visit.wrote = None, True, True
+    changes = visit.draft.changes()
+    planned = _planned(world, visit, changes, late=late, conditional=conditional)
+    if planned is None:
+        if visit.exists:
+            if visit.opened.unsettled:
+                yield from _settle(world, visit)
+            yield from _maybe_touch(world, visit)
+        _raise_wrong(changes)
+        return None
+    wanted, place = planned
+    sizes = visit.draft.sizes(changes)
+    if changes.sets and (sum(sizes.values()) > world.settings.session_bytes_max or len(sizes) > limits.ATTRIBUTES_MAX):
+        raise too_large(sizes, world.settings.session_bytes_max)
+    structural = conditional or bool(wanted.creates or wanted.rotates_to)
+    asked = _ask_commit(world, place, wanted, structural=structural)
+    answer = yield asked
+    outcome = _checked(world, answer, sizes)
+    if outcome in _OVER:
+        visit.ended = True
+    if outcome not in _DONE:
+        return outcome
+    if wanted.rotates_to and not (yield from _is_current(world, place, wanted)):
+        # Another rotation came between: its cookie is on the way, ours would overwrite it.
+        place = visit.opened._replace(opening=Opening.GRACE)
+    _take_in(world, visit, place, wanted, answer)
+    if visit.opened.unsettled and not (asked.waits and world.settings.acknowledge is AcknowledgeMode.BACKUP):
+        yield from _settle(world, visit)
+    _raise_wrong(changes)
+    return outcome
+
+
+def transact(world: World, visit: Visit, change: Callable[[], _Result]) -> Conversation[_Result]:
+    """Run ``change`` on the session as it is now, and commit what it did if all that it has read is still so.
+
+    The third conversation, because a blocking and an asyncio caller repeat it alike. The request's other changes are
+    set aside meanwhile.
+
+    Raises: SessionConflict after ``TRANSACT_TRIES_MAX`` tries, SessionEnded, and as ``commit``.
+    """
+    if not visit.exists and not visit.ended:
+        visit.creates = True
+        yield from commit(world, visit)
+    outer = visit.draft
+    try:
+        for _ in range(limits.TRANSACT_TRIES_MAX):
+            before = visit.opened
+            if before is not None and before.session_id is not None and visit.exists and not visit.ended:
+                visit.opened = yield from open_session(world, f"{before.session_id.text}.{before.route}")
+            if visit.ended or not visit.exists:
+                visit.ended = True
+                raise SessionEnded("the session was ended while this request ran; nothing was written")
+            opened = visit.opened
+            assert opened is not None
+            visit.draft = Draft(opened.attributes, records=True)
+            result = change()
+            outcome = yield from commit(world, visit, conditional=True)
+            if outcome is None or outcome in _DONE:
+                outer.refreshed(visit.draft.stored)
+                return result
+    finally:
+        visit.draft = outer
+    raise SessionConflict(
+        f"transact gave up after {limits.TRANSACT_TRIES_MAX} tries: other requests kept changing what it reads"
+    )
+
+
+# --- opening ---------------------------------------------------------------------------------------------------------
+
+
+def _may_serve(world: World, entry: Entry | None) -> bool:
+    """True if the entry may be served in place: its primary is here, and no backup can have been promoted."""
+    if entry is None or entry.role is not Role.PRIMARY or entry.ended:
+        return False
+    if not entry.backups:
+        return True
+    # The clock is read after the entry: a lease that runs now ran when the entry was read.
+    now_ms = world.store.now_ms()
+    return all(now_ms < world.lease_until_ms(backup) for backup in entry.backups)
+
+
+# --- committing ------------------------------------------------------------------------------------------------------
+
+
+def _planned(
+    world: World, visit: Visit, changes: Changes, *, late: bool, conditional: bool
+) -> tuple[Commit, Opened] | None:
+    """The commit that the request needs and the place that it is for, with the id that is valid after it."""
+    opened = visit.opened
+    assert opened is not None
+    if opened.opening is Opening.NOTHING:
+        return _creation(world, visit, changes) if not late else None
+    rotates = visit.rotates and not late and not conditional
+    principal = _principal(visit, opened) if rotates else {}
+    if opened.opening is Opening.FENCED:
+        if not principal:
+            visit.ended = visit.ended or not changes.empty
+            return None
+        if not _same_principal(opened, principal):
+            # Another person logs in with an id that a login has replaced: nothing of that session is theirs.
+            return _creation(world, visit, changes)
+    if rotates and opened.opening is Opening.GRACE and not principal:
+        rotates = False  # another request has renewed the id a moment ago
+    if changes.empty and not rotates:
+        return None
+    sets = {**changes.sets, **{name: value for name, value in principal.items() if value is not None}}
+    deletes = (*changes.deletes, *(name for name, value in principal.items() if value is None))
+    place = opened
+    if rotates:
+        assert opened.session_id is not None
+        place = _at(world, world.keys.rotated(opened.session_id, world.random_bytes(SECRET_BYTES)), opened)
+    return Commit(
+        id=world.random_bytes(COMMIT_ID_BYTES),
+        secret=opened.secret,
+        sets=sets,
+        deletes=deletes,
+        expects=visit.draft.read if conditional else None,
+        rotates_to=place.secret if rotates else b"",
+    ), place
+
+
+def _creation(world: World, visit: Visit, changes: Changes) -> tuple[Commit, Opened] | None:
+    principal = _principal(visit, NO_SESSION) if visit.rotates else {}
+    sets = {**changes.sets, **{name: value for name, value in principal.items() if value is not None}}
+    if not sets and not visit.creates:
+        return None
+    place = _at(world, world.keys.mint(world.random_bytes(LOCATOR_BYTES + SECRET_BYTES)), NO_SESSION)
+    creation = Creation(world.settings.idle_timeout_ms, world.settings.absolute_timeout_ms)
+    return Commit(world.random_bytes(COMMIT_ID_BYTES), place.secret, sets=sets, creates=creation), place
+
+
+def _at(world: World, session_id: SessionId, before: Opened) -> Opened:
+    """The place of an id that was minted or replaced just now."""
+    now_ms = world.store.now_ms()
+    return before._replace(
+        session_id=session_id,
+        key=world.keys.key(world.settings.application, session_id),
+        secret=world.keys.secret_hash(session_id),
+        opening=Opening.CURRENT,
+        times=before.times if before.session_id is not None else Times(now_ms, now_ms),
+    )
+
+
+def _principal(visit: Visit, opened: Opened) -> dict[str, bytes | None]:
+    """The principal as an attribute to set (or, if None, to delete); nothing if it stays the same."""
+    if visit.principal is KEEP:
+        return {}
+    new = None if visit.principal is None else values.encode(visit.principal, attribute="principal")
+    if opened.opening is not Opening.FENCED and _stored_principal(opened) == new:
+        return {}
+    return {PRINCIPAL: new}
+
+
+def _same_principal(opened: Opened, principal: dict[str, bytes | None]) -> bool:
+    return _stored_principal(opened) == principal[PRINCIPAL]
+
+
+def _stored_principal(opened: Opened) -> bytes | None:
+    siblings = opened.attributes.get(PRINCIPAL)
+    return max(siblings, key=lambda sibling: sibling.rank).value if siblings else None
+
+
+def _ask_commit(world: World, place: Opened, wanted: Commit, *, structural: bool) -> Ask:
+    """A commit that makes, moves or ends an id is waited for, whatever ``acknowledge`` says: the next request may
+    come with the new id at once."""
+    mode = world.settings.acknowledge
+    if structural and mode is AcknowledgeMode.NONE:
+        mode = AcknowledgeMode.LOCAL
+    request = CommitRequest(0, place.key, wanted, mode, world.settings.unprotected_refused, place.route)
+    return Ask(request, waits=mode is not AcknowledgeMode.NONE)
+
+
+def _checked(world: World, answer: Answer, sizes: Mapping[str, int]) -> Outcome:
+    """The outcome of a commit; raises what the application has to know."""
+    if answer is None:
+        return Outcome.COMMITTED
+    assert isinstance(answer, CommitAnswer), "a commit was not answered as one"
+    if answer.outcome is Outcome.TOO_LARGE:
+        raise too_large(sizes, world.settings.session_bytes_max)
+    if answer.outcome is Outcome.STORE_FULL:
+        raise StoreFull("the store is nearly full: no new session was begun; raise store_bytes_max, or try again later")
+    if answer.outcome not in (*_DONE, *_OVER, Outcome.CONFLICT):
+        doubt = "it may have been committed all the same" if answer.unsure else "nothing was written"
+        if world.settings.unprotected_refused:
+            raise SessionUnprotected(f'no backup took the change in time (unprotected = "refuse"); {doubt}')
+        raise SessionUnavailable(f"no member that may change the session answers now; {doubt}")
+    return answer.outcome
+
+
+def too_large(sizes: Mapping[str, int], bytes_max: int) -> SessionTooLarge:
+    """The error that names the largest attributes."""
+    own = sorted(((size, name) for name, size in sizes.items() if name.isprintable()), reverse=True)
+    largest = ", ".join(f"{name!r} with {size}" for size, name in own[:3])
+    return SessionTooLarge(
+        f"the session would have {sum(sizes.values())} bytes in {len(sizes)} attributes; the most is {bytes_max}"
+        f" (session_bytes_max) and {limits.ATTRIBUTES_MAX} attributes. Its largest, in bytes: {largest}"
+    )
+
+
+def _is_current(world: World, place: Opened, wanted: Commit) -> Conversation[bool]:
+    """True unless a rotation that ran beside ours has won."""
+    entry = world.store.read(place.key).entry
+    if entry is None or entry.role is not Role.PRIMARY:
+        answer = yield Ask(FetchRequest(0, place.key, {}, place.route))
+        assert isinstance(answer, FetchAnswer), "a fetch was not answered as one"
+        entry = answer.entry if answer.outcome is FetchOutcome.FOUND else None
+    if entry is None or entry.ended:
+        return True  # nobody can tell: most likely it was alone
+    return current_secret(entry) == wanted.rotates_to
+
+
+def _take_in(world: World, visit: Visit, place: Opened, wanted: Commit, answer: Answer) -> None:
+    """What is stored now is what the request goes on from."""
+    said = answer if isinstance(answer, CommitAnswer) else CommitAnswer(Outcome.COMMITTED)
+    before = visit.opened
+    assert before is not None
+    if before.opening is Opening.FENCED and place.key == before.key:
+        visit.draft.stored = before.attributes  # hidden until it has logged in again
+    done = Changes(wanted.sets, wanted.deletes, None)
+    visit.draft.committed(done, said.incarnation, said.number, place.reign)
+    visit.wrote, visit.creates = True, False
+    if wanted.rotates_to or wanted.creates:
+        visit.rotates, visit.principal = False, KEEP
+    primary = said.primary or place.primary or world.settings.member
+    visit.opened = place._replace(
+        attributes=visit.draft.stored,
+        times=msgspec.structs.replace(place.times, accessed_ms=world.store.now_ms()),
+        primary=primary,
+        role=Role.PRIMARY if primary == world.settings.member else place.role or Role.PROXY,
+        protected=said.protected,
+    )
+
+
+def _settle(world: World, visit: Visit) -> Conversation[None]:
+    """Wait until what was shown is acknowledged, so that no failover can take it back."""
+    opened = visit.opened
+    assert opened is not None
+    if world.settings.acknowledge is AcknowledgeMode.BACKUP:
+        answer = yield Ask(SettleRequest(0, opened.key, opened.unsettled))
+        assert isinstance(answer, CommitAnswer), "a settling was not answered as one"
+        _checked(world, answer, {})
+        opened = opened._replace(protected=answer.protected)
+    visit.opened = opened._replace(unsettled=0)
+
+
+def _maybe_touch(world: World, visit: Visit) -> Conversation[None]:
+    """Record the access, if the last one that is recorded is old enough; nobody waits for it."""
+    opened = visit.opened
+    assert opened is not None
+    now_ms = world.store.now_ms()
+    if now_ms - opened.times.accessed_ms >= world.settings.touch_every_ms:
+        yield Ask(TouchRequest(opened.key), waits=False)
+        visit.opened = opened._replace(times=msgspec.structs.replace(opened.times, accessed_ms=now_ms))
+
+
+def _raise_wrong(changes: Changes) -> None:
+    if changes.wrong is not None:
+        raise changes.wrong

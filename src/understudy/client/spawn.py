@@ -1,0 +1,133 @@
+"""Starts the member's agent when nobody has, once, and tells when it answers.
+
+Of all workers that need the agent at the same moment one starts it, under a file lock; the others wait for its
+socket. The agent holds ``agent.lock`` for its life, so that a second one, however started, ends at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from understudy.errors import AgentUnavailable
+
+START_LOCK = "start.lock"
+OUTPUT = "agent.out"
+POLL_S = 0.02
+"""Between two looks whether the agent answers: it takes some 200 ms to start."""
+
+
+class Starter:
+    """Connects to the agent of one directory, starting it if need be.
+
+    Args:
+        autostart: False leaves that to ``understudy agent`` or ``understudy run``.
+        environ: what the agent is started with beside this process's own environment.
+    """
+
+    def __init__(
+        self,
+        socket_path: Path,
+        *,
+        autostart: bool,
+        command: tuple[str, ...] = (sys.executable, "-m", "understudy.agent", "--autostarted"),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.socket_path = socket_path
+        self._directory = socket_path.parent
+        self._autostart = autostart
+        self._command = command
+        self._environ = dict(environ or {})
+
+    def connect(self, deadline_s: float) -> socket.socket:
+        """A connected socket, before the monotonic instant ``deadline_s``. Raises: AgentUnavailable."""
+        connected = self._try()
+        if connected is not None:
+            return connected
+        if not self._autostart:
+            raise AgentUnavailable(
+                f"no agent answers at {self.socket_path} and `autostart` is false; start it with `understudy agent`, or"
+                " run the application under `understudy run -- …`"
+            )
+        process: subprocess.Popen[bytes] | None = None
+        while connected is None:
+            if process is None or process.poll() is not None:
+                process = self._maybe_start() or process
+            if time.monotonic() >= deadline_s:
+                raise AgentUnavailable(
+                    f"no agent answers at {self.socket_path}, and a new one did not within `agent_timeout_ms`; what it"
+                    f" said last: {self._last_words()} (see also {self._directory / 'agent.log'})"
+                )
+            time.sleep(POLL_S)
+            connected = self._try()
+        return connected
+
+    def _try(self) -> socket.socket | None:
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            found.connect(os.fspath(self.socket_path))
+        except (ConnectionRefusedError, FileNotFoundError, BlockingIOError):
+            found.close()
+            return None
+        except OSError as error:
+            found.close()
+            raise AgentUnavailable(f"the agent's socket {self.socket_path} cannot be used: {error.strerror}") from error
+        return found
+
+    def _maybe_start(self) -> subprocess.Popen[bytes] | None:
+        """Start the agent unless another process is doing so or one runs already."""
+        with _alone(self._directory / START_LOCK) as alone:
+            if not alone or _is_held(self._directory / "agent.lock"):
+                return None
+            with open(self._directory / OUTPUT, "wb", opener=_private) as output:
+                return subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    close_fds=True,
+                    # A session of its own: what ends the worker's terminal or process group does not end the agent.
+                    start_new_session=True,
+                    env={**os.environ, **self._environ},
+                )
+
+    def _last_words(self) -> str:
+        try:
+            text = (self._directory / OUTPUT).read_text(errors="replace").strip()
+        except OSError:
+            text = ""
+        return text.splitlines()[-1][:500] if text else "nothing"
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """True while no other process holds the lock file; never waits."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(path: Path) -> bool:
+    """True while a living agent holds its lock."""
+    if not path.exists():
+        return False
+    with _alone(path) as alone:
+        return not alone
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

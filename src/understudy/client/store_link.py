@@ -1,0 +1,123 @@
+"""Answers a worker's requests in the store itself, while no agent owns it (LocalManager).
+
+Every write transaction reads first who writes the store. If it is an agent, nothing is written and the caller is
+told so: from then on it asks the agent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Callable
+
+from understudy import limits
+from understudy.model.commit import Outcome
+from understudy.model.entry import Entry, Role
+from understudy.protocol import commands as c
+from understudy.protocol.changes import Environment, perform
+from understudy.protocol.messages import (
+    CommitAnswer,
+    CommitRequest,
+    FetchAnswer,
+    FetchOutcome,
+    FetchRequest,
+    Request,
+    TouchRequest,
+)
+from understudy.store import Owner, Store, Transaction
+
+REAP_EVERY_MS = 5_000
+"""How often one process looks for expired sessions: nobody sees one meanwhile, it only takes room."""
+BOOT_NOTE = "boot of the incarnation"
+"""Without ``sync`` a store may lose its last changes with the machine's power, and would give their numbers again."""
+
+
+class StoreLink:
+    """What an agent does for its workers, without one: commits, touches, expiry. No copies, so nothing is protected."""
+
+    def __init__(
+        self, store: Store, *, member: str, grace_ms: int, bytes_max: int, forget_ms: int, boot_id: Callable[[], str]
+    ) -> None:
+        self._store = store
+        self._settings = c.Settings(
+            member=member, incarnation=0, chooser=0, copies=0, grace_ms=grace_ms, bytes_max=bytes_max,
+            forget_ms=forget_ms,
+        )  # fmt: skip
+        self._boot_id = boot_id
+        self._checked_boot = False
+        self._lock = threading.Lock()
+        self._next_reap_ms = 0
+
+    def ask(self, request: Request) -> FetchAnswer | CommitAnswer | None:
+        """The answer, or None when an agent owns the store: nothing was written then.
+
+        Raises: StoreFull, StoreError. Cost: one write transaction.
+        """
+        with self._store.write() as transaction:
+            settings = self._ours(transaction)
+            if settings is None:
+                return None
+            now_ms = self._store.now_ms()
+            environment = Environment(settings, now_ms, transaction.next_number, transaction.is_nearly_full)
+            answer = self._answer(request, transaction, environment)
+            if now_ms >= self._next_reap_ms and not isinstance(request, FetchRequest):
+                self._next_reap_ms = now_ms + REAP_EVERY_MS
+                _reap(transaction, environment)
+        return answer
+
+    def _answer(
+        self, request: Request, transaction: Transaction, environment: Environment
+    ) -> FetchAnswer | CommitAnswer:
+        member = environment.settings.member
+        match request:
+            case FetchRequest(key=key):
+                entry = transaction.get(key)
+                here = entry is not None and entry.role is Role.PRIMARY and not entry.ended
+                return FetchAnswer(FetchOutcome.HERE if here else FetchOutcome.UNKNOWN, member)
+            case CommitRequest(key=key, commit=commit):
+                outcome, entry = _change(transaction, key, c.DoCommit(0, commit), environment)
+                outcome = Outcome.COMMITTED if outcome is Outcome.REPEATED else outcome
+                number = entry.number if entry is not None else 0
+                return CommitAnswer(outcome, False, member, environment.settings.incarnation, number)
+            case TouchRequest(key=key, age_ms=age_ms):
+                _change(transaction, key, c.Touch(age_ms), environment)
+        return CommitAnswer(Outcome.COMMITTED, False, member)
+
+    def _ours(self, transaction: Transaction) -> c.Settings | None:
+        """The settings of this store's present incarnation, or None if an agent owns it."""
+        owner = transaction.owner()
+        if owner is not None and owner.agent:
+            return None
+        with self._lock:
+            if owner is None or not self._checked_boot:
+                boot = self._boot_id().encode()
+                if owner is None or transaction.note(BOOT_NOTE) != boot:
+                    owner = Owner(False, secrets.randbits(62) + 1, self._settings.member)
+                    transaction.set_owner(owner)
+                    transaction.set_note(BOOT_NOTE, boot)
+                self._checked_boot = True
+            if owner.incarnation != self._settings.incarnation:
+                old = self._settings
+                self._settings = c.Settings(
+                    member=old.member, incarnation=owner.incarnation, chooser=_chooser(old.member, owner.incarnation),
+                    copies=0, grace_ms=old.grace_ms, bytes_max=old.bytes_max, forget_ms=old.forget_ms,
+                )  # fmt: skip
+            return self._settings
+
+
+def _change(
+    transaction: Transaction, key: bytes, what: c.What, environment: Environment
+) -> tuple[Outcome, Entry | None]:
+    return transaction.change(key, lambda entry: perform(what, entry, environment))
+
+
+def _reap(transaction: Transaction, environment: Environment) -> None:
+    for key in transaction.keys_due(environment.now_ms, limits.BATCH_ENTRIES_MAX):
+        _change(transaction, key, c.Expire(), environment)
+
+
+def _chooser(member: str, incarnation: int) -> int:
+    """Decides between two promotions of one reign: different for every life of every member."""
+    digest = hashlib.blake2b(f"{member} {incarnation}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")

@@ -1,0 +1,134 @@
+"""What one request knows of its session: what it found, what it wants, how that went. Plain state, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from understudy.client.draft import Draft
+from understudy.model.commit import Opening
+from understudy.model.entry import Attributes, Role, Times
+from understudy.model.ids import Keys, SessionId, cookie_value
+from understudy.protocol.messages import AcknowledgeMode
+from understudy.store import Reading
+
+NO_ATTRIBUTES: Attributes = {}
+KEEP = object()
+"""Of a principal: not to be changed."""
+
+
+class Settings(NamedTuple):
+    """What a conversation must know of the configuration."""
+
+    member: str
+    application: str
+    idle_timeout_ms: int
+    absolute_timeout_ms: int
+    """0: none."""
+    acknowledge: AcknowledgeMode
+    unprotected_refused: bool
+    grace_ms: int
+    touch_every_ms: int
+    session_bytes_max: int
+
+
+class Reads(Protocol):
+    """The store, as a conversation sees it."""
+
+    def read(self, key: bytes) -> Reading: ...
+
+    def now_ms(self) -> int: ...
+
+
+class World(NamedTuple):
+    """Everything outside of a conversation: the store, the leases, chance, and what is configured."""
+
+    store: Reads
+    lease_until_ms: Callable[[str], int]
+    """Peer's name -> when its lease ends, on the store clock; 0 if it never granted one."""
+    keys: Keys
+    settings: Settings
+    random_bytes: Callable[[int], bytes]
+
+
+class Opened(NamedTuple):
+    """What a cookie opened."""
+
+    session_id: SessionId | None = None
+    key: bytes = b""
+    secret: bytes = b""
+    """Hash of the id's secret."""
+    route: str = ""
+    """As the cookie had it: a hint."""
+    opening: Opening = Opening.NOTHING
+    attributes: Attributes = NO_ATTRIBUTES
+    times: Times = Times(0, 0)
+    primary: str = ""
+    role: Role | None = None
+    """What this member is for the session; None when it did not know it."""
+    reign: int = 1
+    unsettled: int = 0
+    """Number of the change that was read here and is not acknowledged yet; 0: none."""
+    protected: bool = False
+
+
+NO_SESSION = Opened()
+
+
+class Visit:
+    """One request's dealings with its session."""
+
+    __slots__ = (
+        "cookie",
+        "creates",
+        "draft",
+        "ended",
+        "ends",
+        "opened",
+        "principal",
+        "removed",
+        "rotates",
+        "wrote",
+    )
+
+    def __init__(self, cookie: str) -> None:
+        self.cookie = cookie
+        """As the browser sent it; "" if it sent none."""
+        self.opened: Opened | None = None
+        """None until somebody looked."""
+        self.draft = Draft({})
+
+        # What the request wants.
+        self.ends: Opened | None = None
+        """The session that it wants to end; what it wrote since then belongs to a new one."""
+        self.rotates = False
+        self.principal: Any = KEEP
+        self.creates = False
+        """A session is to exist even without attributes."""
+
+        # How it went.
+        self.ended = False
+        """The session was ended, or taken over by a login, while the request ran: it writes nothing any more."""
+        self.removed = False
+        """This request has ended its session."""
+        self.wrote = False
+        """Something was committed."""
+
+    def found(self, opened: Opened) -> None:
+        """Begin to work on what was opened."""
+        self.opened = opened
+        self.draft = Draft({} if opened.opening is Opening.FENCED else opened.attributes)
+
+    @property
+    def exists(self) -> bool:
+        """True when there is a session that this request may change."""
+        return self.opened is not None and self.opened.opening in (Opening.CURRENT, Opening.GRACE)
+
+    @property
+    def cookie_now(self) -> str | None:
+        """The cookie that the browser should have: None leaves the one it has, "" takes it away."""
+        if self.opened is None or self.ended:
+            return None
+        if self.opened.opening is Opening.CURRENT and self.opened.session_id is not None:
+            return cookie_value(self.opened.session_id, self.opened.primary)
+        return "" if self.opened.opening is Opening.NOTHING and self.removed else None

@@ -1,0 +1,76 @@
+"""Gives a browser for programs: one cookie for all members, plain requests, and how each of them ended."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from http.cookies import SimpleCookie
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from understudy.demo.cluster import HOST
+
+TIMEOUT_S = 10.0
+"""A request that has no answer after so long counts as an error: users would have given up."""
+PROTECTED_HEADER = "X-Understudy-Protected"
+
+
+class Answer(NamedTuple):
+    """One response, read to its end."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def protected(self) -> bool | None:
+        """What the testing header says; None when the response does not have it."""
+        value = self.headers.get(PROTECTED_HEADER.lower())
+        return None if value is None else value == "1"
+
+
+class Browser:
+    """Follows its cookie from member to member. One connection for each request; not for several threads."""
+
+    def __init__(self, cookie_name: str = "session", *, timeout_s: float = TIMEOUT_S) -> None:
+        self.cookie_name = cookie_name
+        self.cookie: str | None = None
+        self.set_cookies = 0
+        """How many responses have brought one."""
+        self._timeout_s = timeout_s
+
+    def get(self, port: int, path: str) -> Answer:
+        """Raises: OSError, http.client.HTTPException: nobody there, or gone before the answer was complete."""
+        return self._request(port, "GET", path, None)
+
+    def post(self, port: int, path: str, **form: str) -> Answer:
+        """Sends a form and asks for JSON. Raises: as ``get``."""
+        return self._request(port, "POST", path, urlencode(form).encode())
+
+    def _request(self, port: int, method: str, path: str, body: bytes | None) -> Answer:
+        headers = {"Accept": "application/json", "Connection": "close"}
+        if self.cookie is not None:
+            headers["Cookie"] = f"{self.cookie_name}={self.cookie}"
+        if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        connection = http.client.HTTPConnection(HOST, port, timeout=self._timeout_s)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            data = response.read()
+            for line in response.headers.get_all("Set-Cookie") or []:
+                self._keep(line)
+        finally:
+            connection.close()
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
+
+    def _keep(self, line: str) -> None:
+        for name, morsel in SimpleCookie(line).items():
+            if name == self.cookie_name:
+                self.set_cookies += 1
+                ends = morsel["max-age"] == "0" or morsel["expires"].startswith("Thu, 01 Jan 1970")
+                self.cookie = None if ends or not morsel.value else morsel.value
