@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import importlib.metadata
 import logging
 import os
 import secrets
@@ -28,12 +27,14 @@ from typing import NamedTuple
 from understudy import limits
 from understudy.agent import files
 from understudy.agent.arguments import MEMBER_OPTIONS, VARIABLES_HELP, add_options, flags_of
+from understudy.agent.control import Control
 from understudy.agent.executor import Executor
 from understudy.agent.log import Journal, open_log
 from understudy.agent.process import Agent, Life
-from understudy.agent.takeover import Taken, chooser_of, give_back, take_over
+from understudy.agent.status import own_version
+from understudy.agent.takeover import Taken, chooser_of, give_back, open_store, take_over
 from understudy.config import SOCKET_NAME, Config, load, open_directory, read_secrets
-from understudy.errors import ConfigurationError, DirectoryError, UnderstudyError
+from understudy.errors import AgentUnavailable, ConfigurationError, DirectoryError, UnderstudyError
 from understudy.model.ids import Keys
 from understudy.protocol.commands import Settings, Started
 from understudy.store.leases import LeaseBoard
@@ -44,7 +45,7 @@ from understudy.transport.zenoh import ZenohTransport
 EXIT_OK, EXIT_DIED, EXIT_REFUSED = 0, 1, 2
 LOCK_TRIES = 10
 LOCK_TRY_S = 0.05
-"""An agent that is about to end may hold the lock a moment longer than its socket."""
+"""Others hold the lock for moments: an agent that is about to end, a worker that looks whether there is one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,22 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--linger",
         action="store_true",
         dest="lingers",
-        help="as a worker starts it: outlive the terminal, and end when no worker has been attached for `linger`",
+        help="end when no worker has been attached for the time `linger`",
     )
     parser.add_argument(
-        "--supervised",
-        action="store_true",
-        help="as `understudy run` starts it: the same, but in the foreground, with warnings on stderr",
+        "--detach", action="store_true", help="outlive the terminal and whoever started it; say nothing"
     )
+    parser.add_argument("--quiet", action="store_true", help="say only warnings on stderr; the log file has everything")
     # The duration of that name is not a flag here: --linger says that it applies at all.
     add_options(parser, [option for option in MEMBER_OPTIONS if option.name != "linger"])
     given = parser.parse_args(arguments)
-    manner = Manner(
-        lingers=given.lingers or given.supervised,
-        detaches=given.lingers and not given.supervised,
-        terminal_level=logging.WARNING if given.supervised else logging.INFO,
-    )
-    return run_agent(flags_of(given), manner)
+    level = logging.WARNING if given.quiet else logging.INFO
+    return run_agent(flags_of(given), Manner(given.lingers, given.detach, level))
 
 
 class Manner(NamedTuple):
@@ -84,10 +80,10 @@ class Manner(NamedTuple):
     """It ends when no worker has been attached for a while: nobody else would end it."""
     detaches: bool = False
     terminal_level: int = logging.INFO
-    """What is written to stderr too, unless it detaches."""
+    """From where on the log goes to stderr too, unless it detaches."""
 
 
-def run_agent(flags: Mapping[str, str], manner: Manner = Manner()) -> int:
+def run_agent(flags: Mapping[str, str], manner: Manner) -> int:
     """Be the agent of the member that file, environment and ``flags`` describe. Gives the exit code."""
     directory: Path | None = None
     try:
@@ -161,6 +157,7 @@ async def _live(config: Config, directory: Path, journal: Journal, *, lingers: b
         )
         _say_start(journal, config, store, taken)
         expects_peers = config.multicast or any(seed != config.listen for seed in config.seeds)
+        agent.heed_signals()
         agent.begin(executor, transport, Started(taken.last_view, taken.has_entries, expects_peers))
         if await _serve(agent, transport, config, directory):
             give_back(store)
@@ -188,27 +185,6 @@ async def _serve(agent: Agent, transport: ZenohTransport, config: Config, direct
     finally:
         await agent.server.close()
         transport.leave()
-
-
-def open_store(config: Config, directory: Path, *, read_only: bool = False) -> LmdbStore:
-    """Gives the member's store as its settings say; opened at first use."""
-    return LmdbStore(
-        directory,
-        copies=config.copies,
-        forget_ms=config.forget_ms,
-        bytes_max=config.store_bytes_max,
-        sync=config.store_sync,
-        member=config.member,
-        read_only=read_only,
-    )
-
-
-def own_version() -> str:
-    """The installed release of this package."""
-    try:
-        return importlib.metadata.version("understudy")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown (not installed)"
 
 
 def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> Settings:
@@ -240,13 +216,15 @@ def _say_start(journal: Journal, config: Config, store: LmdbStore, taken: Taken)
 
 
 def _take_lock(directory: Path) -> files.AgentLock | None:
+    """The lock, or None when another agent runs: one that answers, or one that keeps the lock."""
     for attempt in range(LOCK_TRIES):
         if attempt:
             time.sleep(LOCK_TRY_S)
         lock = files.AgentLock.take(directory)
         if lock is not None:
             return lock
-        if (directory / SOCKET_NAME).exists():
+        with contextlib.suppress(AgentUnavailable):
+            Control(directory).close()
             return None
     return None
 

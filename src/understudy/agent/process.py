@@ -33,6 +33,10 @@ FIRST_WORKER_S_MIN = 10.0
 """An agent that a worker has started waits at least so long for that worker to attach."""
 
 
+RETRY = -1
+"""In place of an instant: the turn is to be tried again."""
+
+
 class Engine(Protocol):
     """What the agent reads from the protocol's engine."""
 
@@ -114,10 +118,13 @@ class Agent:
         self._executor, self._transport = executor, transport
         self._submit(started)
         self._tidy_timer = self._loop.call_later(TIDY_EVERY_S, self._tidy)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._signalled, number)
         if self.life.linger_s is not None:
             self._linger_for(max(self.life.linger_s, FIRST_WORKER_S_MIN))
+
+    def heed_signals(self) -> None:
+        """SIGTERM or SIGINT: drain; the second one: end at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled, number)
 
     async def serve(self) -> bool:
         """Work until the end; True if all was handed over before. Raises: what a turn raised; NameTaken."""
@@ -211,12 +218,13 @@ class Agent:
         self._turn_is_due = False
         try:
             more = executor.turn()
-            self._tick_at(executor.deadline_ms(), executor.now_ms())
+            deadline_ms = executor.deadline_ms()
+            self._tick_at(deadline_ms, deadline_ms - executor.now_ms())
         except StoreError as error:
             # A full or failing disk: say so and go on. Who asked in this turn asks again; ending would only begin
             # another life with the same disk. Not at once: the disk would be asked as fast as the loop turns.
             self._warn("store refused a turn", str(error))
-            self._tick_at(executor.deadline_ms(), executor.deadline_ms() - limits.STORE_RETRY_MS)
+            self._tick_at(RETRY, limits.STORE_RETRY_MS)
             more = False
         except Exception as error:
             self._ended.set_exception(error)
@@ -227,15 +235,15 @@ class Agent:
         if self._drain_limit is not None and executor.engine.drained:
             self.stop("drained")
 
-    def _tick_at(self, deadline_ms: int, now_ms: int) -> None:
-        """Have a turn with Ticked at that instant of the store clock."""
+    def _tick_at(self, deadline_ms: int, delay_ms: int) -> None:
+        """Have a turn with Ticked at that instant of the store clock, ``delay_ms`` from now."""
         if self._timer is not None:
             if self._timer_ms == deadline_ms:
                 return
             self._timer.cancel()
         self._timer_ms = deadline_ms
         # At least a millisecond: an instant that stays in the past must not keep the loop from all else.
-        self._timer = self._loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._tick)
+        self._timer = self._loop.call_later(max(1, delay_ms) / 1000, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

@@ -213,20 +213,22 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.unread_bytes -= len(self._unread)
-        self._unread.clear()
+        self._drop_unread()
         self._is_ending, self._transport = True, None
         self._server.lost(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_ending:
+            return
         try:
             if self._unread:
                 self._unread += data
                 self._server.unread_bytes += len(data)
                 used = self._take(self._unread)
-                del self._unread[:used]
-                self._server.unread_bytes -= used
-            elif (used := self._take(data)) < len(data):
+                if not self._is_ending:
+                    del self._unread[:used]
+                    self._server.unread_bytes -= used
+            elif (used := self._take(data)) < len(data) and not self._is_ending:
                 self._unread += data[used:]
                 self._server.unread_bytes += len(data) - used
             if self._unread and self._server.unread_bytes > limits.SOCKET_UNREAD_BYTES_MAX:
@@ -279,6 +281,10 @@ class Connection(asyncio.Protocol):
         if self.kind in ATTACHED:
             self._server.hooks.attached(self._server.attached)
 
+    def _drop_unread(self) -> None:
+        self._server.unread_bytes -= len(self._unread)
+        self._unread.clear()
+
     # --- out --------------------------------------------------------------------------------------------------------
 
     def answer(self, number: int, answer: Answer) -> None:
@@ -327,6 +333,7 @@ class Connection(asyncio.Protocol):
         whom = f"{self.kind or 'stranger'} {self.pid or ''}".strip()
         self._server.hooks.warn(what, f"connection of {whom} ended: {why}")
         self._is_ending = True
+        self._drop_unread()
         # What was written before still leaves (a Welcome that tells our version); a slow reader gets nothing more.
         if what == SLOW_READER:
             self._transport.abort()

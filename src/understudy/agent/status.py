@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import Any
 
 from understudy.model.entry import RESERVED, Entry
@@ -35,6 +36,14 @@ def entry_document(key: bytes, reading: Reading, member: str) -> dict[str, Any]:
         "settled": reading.settled,
         "attributes": 0 if entry.ended else _own_attributes(entry),
     }
+
+
+def own_version() -> str:
+    """The installed release of this package."""
+    try:
+        return importlib.metadata.version("understudy")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _own_attributes(entry: Entry) -> int:

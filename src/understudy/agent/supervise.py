@@ -24,6 +24,7 @@ from understudy.agent.socket import SUPERVISOR
 from understudy.config import Config, load, open_directory, read_secrets
 from understudy.errors import AgentUnavailable, UnderstudyError
 
+AGENT = (sys.executable, "-m", "understudy.agent", "--linger", "--quiet")
 AGENT_ANSWERS_S = 10.0
 """How long a new agent may take until its socket answers; a store that must be verified after a crash takes longer."""
 READY_S_MORE = 5.0
@@ -129,15 +130,14 @@ class Supervisor:
         self._stopping.set()
         if self._signals > 1:
             self._pass_on(signal.SIGKILL)
-            if self._is_ending and self._agent is not None and self._agent.returncode is None:
-                self._agent.send_signal(signal.SIGTERM)
+            if self._is_ending and self._agent is not None:
+                _send(self._agent, signal.SIGTERM)
         elif not (number == signal.SIGINT and _is_foreground()):
             self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: signal.Signals) -> None:
-        if self._command is not None and self._command.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._command.send_signal(number)
+        if self._command is not None:
+            _send(self._command, number)
 
     # --- the agent ----------------------------------------------------------------------------------------------------
 
@@ -150,21 +150,18 @@ class Supervisor:
             if await asyncio.to_thread(self._is_ready):
                 return
             if time.monotonic() > give_up_s:
-                _say("the member is not ready yet (`understudy status` tells more); the command is started all the same")
+                _say(
+                    "the member is not ready yet (`understudy status` tells more); the command is started all the same"
+                )
                 return
             await asyncio.sleep(POLL_S)
 
     async def _start_agent(self) -> None:
         """Start an agent and attach to it, or to one that runs already. Raises: Refused."""
-        self._agent = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "understudy.agent",
-            "--supervised",
-            env=self._environ,
-            stdin=asyncio.subprocess.DEVNULL,
-            process_group=0,
-        )
+        if self._agent is None or self._agent.returncode is not None:
+            self._agent = await asyncio.create_subprocess_exec(
+                *AGENT, env=self._environ, stdin=asyncio.subprocess.DEVNULL, process_group=0
+            )
         give_up_s = time.monotonic() + AGENT_ANSWERS_S
         while not await asyncio.to_thread(self._attach):
             code = self._agent.returncode
@@ -187,8 +184,6 @@ class Supervisor:
             _say(f"the agent has ended; it is started again in {pause_s:.1f} s")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, AGAIN_S[1])
-            if self._agent is not None and self._agent.returncode is None and self._held is None:
-                continue  # it was started and does not answer yet
             with contextlib.suppress(Refused):
                 await self._start_agent()
 
@@ -216,10 +211,14 @@ class Supervisor:
         if agent is None or agent.returncode is not None:
             return
         drained_s = DRAIN_S if self._signals < 2 else 1.0
-        for number, patience_s in ((0, 1.0), (signal.SIGTERM, drained_s), (signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
-            if number:
-                with contextlib.suppress(ProcessLookupError):
-                    agent.send_signal(number)
+        for number, patience_s in (
+            (None, 1.0),
+            (signal.SIGTERM, drained_s),
+            (signal.SIGTERM, 2.0),
+            (signal.SIGKILL, None),
+        ):
+            if number is not None:
+                _send(agent, number)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(agent.wait(), patience_s)
                 return
@@ -255,6 +254,12 @@ class Supervisor:
         held, self._held = self._held, None
         if held is not None:
             held.close()
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
 
 
 def _is_foreground() -> bool:

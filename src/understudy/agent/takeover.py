@@ -8,13 +8,16 @@ for the next one.
 from __future__ import annotations
 
 from hashlib import blake2b
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from understudy import limits
+from understudy.config import Config
 from understudy.model.entry import Key, Role
 from understudy.store import Owner, Store, Transaction
+from understudy.store.lmdb import LmdbStore
 
 LIVES_NOTE = "lives"
 VIEW_NOTE = "view"
@@ -36,6 +39,19 @@ class Taken(NamedTuple):
     has_entries: bool
     adopted: int
     """Entries that were written without an agent, and now wait for their copies."""
+
+
+def open_store(config: Config, directory: Path, *, read_only: bool = False) -> LmdbStore:
+    """Gives the member's store as its settings say; opened at first use."""
+    return LmdbStore(
+        directory,
+        copies=config.copies,
+        forget_ms=config.forget_ms,
+        bytes_max=config.store_bytes_max,
+        sync=config.store_sync,
+        member=config.member,
+        read_only=read_only,
+    )
 
 
 def take_over(store: Store, member: str, incarnation: int) -> Taken:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from understudy.agent.arguments import MEMBER_OPTIONS, VARIABLES_HELP, add_options, flags_of, options_named
+from understudy.agent.status import own_version
 from understudy.errors import UnderstudyError
 
 EXIT_OK, EXIT_NO, EXIT_WRONG = 0, 1, 2
@@ -70,8 +71,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog=VARIABLES_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    from understudy.agent.main import own_version
-
     parser.add_argument("--version", action="version", version=f"understudy {own_version()}")
     parser.set_defaults(handler=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -84,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
             usage=usage,
             epilog=VARIABLES_HELP,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         added.set_defaults(handler=handler)
         return added
@@ -94,9 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", _status, "show members, their standing, and sessions by role")
     status.add_argument("--json", action="store_true", help="the whole document, for programs")
     locate = add("locate", _locate, "say where a session is: its role here, its primary, its backups")
-    locate.add_argument("what", metavar="COOKIE_OR_KEY", help="value of a session cookie, or a key of 32 hex digits; - reads it")
+    locate.add_argument(
+        "what", metavar="COOKIE_OR_KEY", help="value of a session cookie, or a key of 32 hex digits; - reads it"
+    )
     locate.add_argument("--json", action="store_true", help="for programs")
-    drain = add("drain", _drain, "have the agent hand over every session, then end; exit code 0 when all was handed over")
+    drain = add(
+        "drain", _drain, "have the agent hand over every session, then end; exit code 0 when all was handed over"
+    )
     ready = add("ready", _ready, "exit with 0 if this member is ready, else with 1")
     check = add("check", _check, "verify the whole store; exit with 1 if anything is wrong")
     doctor = add("doctor", _doctor, "show each setting with where it came from, and what stands in the way")
@@ -168,4 +172,4 @@ def _demo(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return EXIT_WRONG
-    return demo_main(arguments)
+    return demo_main(list(arguments))

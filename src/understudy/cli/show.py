@@ -45,7 +45,7 @@ def counts_lines(counts: Mapping[str, int]) -> list[str]:
                 ("in the outbox", str(counts["outbox"])),
             ],
         ),
-        f"store: {format_size(used)} of {format_size(size)} ({100 * used / size:.1f} %)",
+        f"store: {used / 2**20:.1f} MiB of {format_size(size)} ({100 * used / size:.1f} %)",
     ]
 
 
@@ -53,7 +53,9 @@ def entry_lines(document: Mapping[str, Any]) -> list[str]:
     """Gives the lines of ``understudy locate``."""
     lines = [f"key       {document['key']}"]
     if not document.get("known"):
-        lines.append(f"{document.get('error') or 'unknown'} on {document['member']}" if "member" in document else "unknown")
+        lines.append(
+            f"{document.get('error') or 'unknown'} on {document['member']}" if "member" in document else "unknown"
+        )
         return lines
     reign, _, list_number = document["epoch"]
     return [
@@ -91,7 +93,9 @@ def _attached(document: Mapping[str, Any]) -> str:
 
 def _member_row(member: Mapping[str, Any]) -> tuple[str, str, str, str]:
     remarks = [
-        text for text, applies in (("leaving", member.get("leaving")), ("not ready", not member.get("ready"))) if applies
+        text
+        for text, applies in (("leaving", member.get("leaving")), ("not ready", not member.get("ready")))
+        if applies
     ]
     lease_ms = member.get("lease_ms", 0)
     return member["name"], member["standing"], f"{lease_ms} ms" if lease_ms else "none", ", ".join(remarks)

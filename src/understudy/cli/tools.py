@@ -10,8 +10,8 @@ from typing import Any
 
 from understudy import limits
 from understudy.agent.control import ask
-from understudy.agent.main import open_store
 from understudy.agent.status import counts_document, entry_document, read_counts
+from understudy.agent.takeover import open_store
 from understudy.cli.show import counts_lines, entry_lines, status_lines
 from understudy.config import Config, load, open_directory, read_secrets
 from understudy.errors import AgentUnavailable, StoreError

@@ -20,6 +20,8 @@ from understudy.errors import AgentUnavailable
 
 START_LOCK = "start.lock"
 OUTPUT = "agent.out"
+REFUSAL = "agent.error"
+"""Where an agent leaves why it did not start."""
 POLL_S = 0.02
 """Between two looks whether the agent answers: it takes some 200 ms to start."""
 
@@ -37,7 +39,7 @@ class Starter:
         socket_path: Path,
         *,
         autostart: bool,
-        command: tuple[str, ...] = (sys.executable, "-m", "understudy.agent", "--autostarted"),
+        command: tuple[str, ...] = (sys.executable, "-m", "understudy.agent", "--linger", "--detach", "--quiet"),
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.socket_path = socket_path
@@ -45,6 +47,8 @@ class Starter:
         self._autostart = autostart
         self._command = command
         self._environ = dict(environ or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        """Kept, so that one that ended is waited for and leaves no zombie."""
 
     def connect(self, deadline_s: float) -> socket.socket:
         """A connected socket, before the monotonic instant ``deadline_s``. Raises: AgentUnavailable."""
@@ -56,10 +60,9 @@ class Starter:
                 f"no agent answers at {self.socket_path} and `autostart` is false; start it with `understudy agent`, or"
                 " run the application under `understudy run -- …`"
             )
-        process: subprocess.Popen[bytes] | None = None
         while connected is None:
-            if process is None or process.poll() is not None:
-                process = self._maybe_start() or process
+            if self._process is None or self._process.poll() is not None:
+                self._process = self._maybe_start()
             if time.monotonic() >= deadline_s:
                 raise AgentUnavailable(
                     f"no agent answers at {self.socket_path}, and a new one did not within `agent_timeout_ms`; what it"
@@ -99,11 +102,12 @@ class Starter:
                 )
 
     def _last_words(self) -> str:
-        try:
-            text = (self._directory / OUTPUT).read_text(errors="replace").strip()
-        except OSError:
-            text = ""
-        return text.splitlines()[-1][:500] if text else "nothing"
+        for name in (REFUSAL, OUTPUT):
+            with contextlib.suppress(OSError):
+                text = (self._directory / name).read_text(errors="replace").strip()
+                if text:
+                    return text.splitlines()[-1][:500]
+        return "nothing"
 
 
 @contextlib.contextmanager

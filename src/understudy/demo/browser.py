@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from http.cookies import SimpleCookie
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -34,38 +35,47 @@ class Answer(NamedTuple):
 
 
 class Browser:
-    """Follows its cookie from member to member. One connection for each request; not for several threads."""
+    """Follows its cookie from member to member; not for several threads.
 
-    def __init__(self, cookie_name: str = "session", *, timeout_s: float = TIMEOUT_S) -> None:
+    Each request has a connection of its own, unless it is given one: a connection stays with the worker that took it.
+    """
+
+    def __init__(self, cookie_name: str = "session", cookie: str | None = None) -> None:
         self.cookie_name = cookie_name
-        self.cookie: str | None = None
+        self.cookie = cookie
         self.set_cookies = 0
-        """How many responses have brought one."""
-        self._timeout_s = timeout_s
+        """How many responses have set or ended the cookie."""
 
-    def get(self, port: int, path: str) -> Answer:
+    def get(self, port: int, path: str, connection: http.client.HTTPConnection | None = None) -> Answer:
         """Raises: OSError, http.client.HTTPException: nobody there, or gone before the answer was complete."""
-        return self._request(port, "GET", path, None)
+        return self._request(connection, port, "GET", path, None)
 
-    def post(self, port: int, path: str, **form: str) -> Answer:
+    def post(
+        self, port: int, path: str, form: Mapping[str, str], connection: http.client.HTTPConnection | None = None
+    ) -> Answer:
         """Sends a form and asks for JSON. Raises: as ``get``."""
-        return self._request(port, "POST", path, urlencode(form).encode())
+        return self._request(connection, port, "POST", path, urlencode(form).encode())
 
-    def _request(self, port: int, method: str, path: str, body: bytes | None) -> Answer:
-        headers = {"Accept": "application/json", "Connection": "close"}
+    def _request(
+        self, given: http.client.HTTPConnection | None, port: int, method: str, path: str, body: bytes | None
+    ) -> Answer:
+        headers = {"Accept": "application/json"}
+        if given is None:
+            headers["Connection"] = "close"
         if self.cookie is not None:
             headers["Cookie"] = f"{self.cookie_name}={self.cookie}"
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        connection = http.client.HTTPConnection(HOST, port, timeout=self._timeout_s)
+        connection = given or http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
             data = response.read()
-            for line in response.headers.get_all("Set-Cookie") or []:
-                self._keep(line)
         finally:
-            connection.close()
+            if given is None:
+                connection.close()
+        for line in response.headers.get_all("Set-Cookie") or []:
+            self._keep(line)
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
 
     def _keep(self, line: str) -> None:

@@ -134,11 +134,11 @@ class Cluster:
     def __iter__(self) -> Iterable[str]:
         return iter(self.members)
 
-    # --- the members' lives -------------------------------------------------------------------------------------------
+    # --- the members' lives -----------------------------------------------------------------------------------------
 
     def start(self, *names: str) -> None:
-        """Starts these members, or all; does not wait until they are ready. Raises: OSError."""
-        for name in names or tuple(self.members):
+        """Starts these members, or all that do not run; does not wait until they are ready. Raises: OSError."""
+        for name in names or tuple(name for name in self.members if not self.runs(name)):
             member = self.members[name]
             assert not self.runs(name), f"member {name} runs already"
             member.directory.mkdir(mode=0o700, exist_ok=True)
@@ -149,7 +149,7 @@ class Cluster:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     cwd=self.base,  # no settings of whoever calls us are read there
-                    env=self._member_environment(member),
+                    env=self._environment_of(member),
                     start_new_session=True,  # a Ctrl-C in the terminal is for us, who end them in order
                 )
 
@@ -177,14 +177,19 @@ class Cluster:
         if late:
             raise ClusterError(f"members {', '.join(late)} did not end within {STOP_S_MAX:.0f} s of SIGTERM")
 
-    def kill(self, *names: str) -> None:
-        """The loss of these machines, or all: every process of them ends with SIGKILL, at one moment each."""
+    def kill(self, *names: str) -> float:
+        """The loss of these machines, or all: every process of them ends with SIGKILL, at one moment each.
+
+        Gives the moment of the last one, on the monotonic clock in seconds.
+        """
+        died_s = time.monotonic()
         for name in names or tuple(self.members):
             member = self.members[name]
-            processes.kill(member.directory)
+            died_s = processes.kill(member.directory)
             if member.process is not None:
                 member.process.wait()
                 member.process = None
+        return died_s
 
     def kill_agent(self, name: str) -> int:
         """Kills the agent alone; gives the process id that it had. Raises: ClusterError when there is none."""
@@ -227,7 +232,7 @@ class Cluster:
         self._guard.wait()
         self._guard = None
 
-    # --- what they are doing --------------------------------------------------------------------------------------------
+    # --- what they are doing ----------------------------------------------------------------------------------------
 
     def runs(self, name: str) -> bool:
         """True while the member's supervisor lives, also when paused."""
@@ -266,6 +271,16 @@ class Cluster:
         keys = Keys.from_secrets([self.secret.encode()])
         return control.ask(self.members[name].directory, "locate", keys.key("default", found[0]))
 
+    def member_environment(self, name: str) -> dict[str, str]:
+        """The variables with which ``understudy``'s tools find this member."""
+        member = self.members[name]
+        seeds = ",".join(other.listen for other in self.members.values())
+        return self._environment_of(member) | {
+            "UNDERSTUDY_MEMBER": name,
+            "UNDERSTUDY_LISTEN": member.listen,
+            "UNDERSTUDY_SEEDS": seeds,
+        }
+
     def wait_ready(self, *names: str, seconds: float = READY_S_MAX) -> None:
         """Waits until these members, or all, answer requests and see each other as ready. Raises: ClusterError."""
         chosen = names or tuple(name for name in self.members if self.runs(name))
@@ -297,7 +312,7 @@ class Cluster:
                     parts.append(f"--- {name}: {path.name}\n{text}")
         return "\n".join(parts)
 
-    # --- how they are made ------------------------------------------------------------------------------------------------
+    # --- how they are made ------------------------------------------------------------------------------------------
 
     def _command(self, member: Member) -> list[str]:
         seeds = ",".join(other.listen for other in self.members.values())
@@ -312,7 +327,7 @@ class Cluster:
             self.application,
         ]
 
-    def _member_environment(self, member: Member) -> dict[str, str]:
+    def _environment_of(self, member: Member) -> dict[str, str]:
         inherited = {
             name: value
             for name, value in os.environ.items()

@@ -56,7 +56,9 @@ class ControlPage:
         self._thread.join()
 
     def _handler(self, request: socket.socket, address: tuple[str, int], server: ThreadingHTTPServer) -> Handler:
-        return Handler(self._desk, frozenset({f"{HOST}:{self.port}", f"localhost:{self.port}"}), request, address, server)
+        return Handler(
+            self._desk, frozenset({f"{HOST}:{self.port}", f"localhost:{self.port}"}), request, address, server
+        )
 
 
 class Desk:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+GOODS = ("A rubber dagger", "A paper moon", "Yorick's skull", "A thunder sheet", "Donkey ears")
+
 STYLE = """
 :root { color-scheme: light dark; --ink:#1d2430; --soft:#667085; --line:#d9dee7; --paper:#fff; --ground:#f4f6fa;
   --accent:#2f5bd7; --primary:#0f8a5f; --backup:#b7791f; --proxy:#64748b; --bad:#c0352b; }
@@ -19,16 +21,18 @@ p { margin:.4rem 0 } a { color:var(--accent) } .soft { color:var(--soft) } .bad 
 .role.backup { border-top-color:var(--backup) } .role.gone { border-top-color:var(--bad); opacity:.75 }
 .role .name { font-size:1.6rem; font-weight:650 } .role .what { font-weight:650; text-transform:uppercase;
   letter-spacing:.06em; font-size:.78rem; color:var(--proxy) }
-.role.primary .what { color:var(--primary) } .role.backup .what { color:var(--backup) } .role.gone .what { color:var(--bad) }
+.role.primary .what { color:var(--primary) } .role.backup .what { color:var(--backup) }
+.role.gone .what { color:var(--bad) }
 .tag { display:inline-block; border:1px solid var(--line); border-radius:1rem; padding:0 .6rem; font-size:.8rem }
 .here { outline:2px solid var(--accent); outline-offset:2px }
 form { display:inline } input[type=text] { font:inherit; padding:.4rem .6rem; border:1px solid var(--line);
   border-radius:.4rem; background:var(--ground); color:var(--ink); min-width:0 }
-button { font:inherit; padding:.4rem .8rem; border:1px solid var(--accent); border-radius:.4rem; background:var(--accent);
-  color:var(--paper); cursor:pointer } button.quiet { background:none; color:var(--accent) }
+button { font:inherit; padding:.4rem .8rem; border:1px solid var(--accent); border-radius:.4rem;
+  background:var(--accent); color:var(--paper); cursor:pointer } button.quiet { background:none; color:var(--accent) }
 button.danger { background:none; border-color:var(--bad); color:var(--bad) }
-ul { list-style:none; margin:0; padding:0 } li { display:flex; justify-content:space-between; gap:1rem; padding:.35rem 0;
-  border-bottom:1px solid var(--line) } li:last-child { border:0 }
+ul { list-style:none; margin:0; padding:0 }
+li { display:flex; justify-content:space-between; gap:1rem; padding:.35rem 0; border-bottom:1px solid var(--line) }
+li:last-child { border:0 }
 table { width:100%; border-collapse:collapse } td,th { text-align:left; padding:.3rem .5rem .3rem 0;
   border-bottom:1px solid var(--line) } code { font-size:.9em }
 """
@@ -44,7 +48,7 @@ SHOP = """<!doctype html>
 {% for place in places %}
 <div class="box role {{ place.role }}{% if place.member == member %} here{% endif %}">
 <div class="what">{{ place.role }}</div>
-<div class="name">{% if place.url %}<a href="{{ place.url }}">{{ place.member }}</a>{% else %}{{ place.member }}{% endif %}</div>
+<div class="name"><a href="{{ place.url }}">{{ place.member }}</a></div>
 <p class="soft">{{ place.says }}{% if place.member == member %} <span class="tag">this page</span>{% endif %}</p>
 </div>
 {% endfor %}
@@ -59,12 +63,15 @@ SHOP = """<!doctype html>
 <div class="box"><h2>Goods</h2><ul>
 {% for good in goods %}<li><span>{{ good }}</span>
 <form method="post" action="/add"><input type="hidden" name="good" value="{{ good }}">
-<input type="hidden" name="order" value="{{ order }}-{{ loop.index }}"><button class="quiet">Add to the cart</button></form></li>
+<input type="hidden" name="order" value="{{ order }}-{{ loop.index }}">
+<button class="quiet">Add to the cart</button></form></li>
 {% endfor %}</ul></div>
 <div class="box"><h2>{{ user }}'s cart: {{ total }}</h2>
 <ul>{% for line in cart %}<li><span>{{ line.good }}</span><span class="soft">added on {{ line.member }}</span></li>
 {% else %}<li class="soft">empty</li>{% endfor %}</ul>
 {% if left_out %}<p class="soft">and {{ left_out }} before these</p>{% endif %}
+<p class="soft">{% if protected %}What you see is on two members.{% else %}<strong class="bad">What you see is on
+one member only:</strong> no other one is there to hold a copy.{% endif %}</p>
 <p><form method="post" action="/logout"><button class="quiet">Log out</button></form></p></div>
 </section>
 {% endif %}

@@ -73,14 +73,16 @@ def resume(directory: Path) -> None:
         send(pid, signal.SIGCONT)
 
 
-def kill(directory: Path) -> None:
-    """Ends every process of the member with SIGKILL.
+def kill(directory: Path) -> float:
+    """Ends every process of the member with SIGKILL; gives the monotonic instant, in seconds, at which none ran on.
 
     They are stopped first, so that none sees another one's end and reacts to it: a machine dies all at once.
     Raises: TimeoutError when one cannot be ended.
     """
     pause(directory)
+    died_s = time.monotonic()
     _kill(lambda: of_member(directory), str(directory))
+    return died_s
 
 
 def kill_below(base: Path) -> None:

@@ -16,7 +16,6 @@ from flask.typing import ResponseReturnValue
 from understudy.demo import pages, places
 from understudy.flask import Understudy
 
-GOODS = ("A rubber dagger", "A paper moon", "Yorick's skull", "A thunder sheet", "Donkey ears")
 SHOWN_MAX = 10
 """Lines of the cart that a page shows."""
 TEXT_CHARS_MAX = 80
@@ -39,11 +38,12 @@ def shop() -> str:
         control=shops.control,
         places=places.of_session(_located(), shops.members),
         user=session.get("user"),
-        goods=GOODS,
+        goods=pages.GOODS,
         cart=cart[-SHOWN_MAX:],
         total=len(cart),
         left_out=max(0, len(cart) - SHOWN_MAX),
         order=secrets.token_hex(4),
+        protected=session.protected,
     )
 
 

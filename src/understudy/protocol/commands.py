@@ -178,6 +178,10 @@ class CompareOne(NamedTuple):
     """Compare one key now: a request needs it."""
 
     asked: tuple[str, ...] = ()
+    epoch: Epoch = Epoch(0, 0, 0)
+    """The epoch that our copy was refused for, if it was."""
+    promised: Promise = Promise(0, 0)
+    """The promise that it was refused for, if it was."""
 
 
 class AnswerCompare(NamedTuple):
@@ -186,6 +190,10 @@ class AnswerCompare(NamedTuple):
     sender: str
     comparison: int
     items: tuple[tuple[bytes, Epoch, dict[int, int]], ...]
+
+
+class Orphan(NamedTuple):
+    """Ask the primary about a copy that it does not list: its Release may have been lost."""
 
 
 class Inquire(NamedTuple):
@@ -227,6 +235,7 @@ Purpose = (
     | CompareAll
     | CompareOne
     | AnswerCompare
+    | Orphan
     | Inquire
     | Reap
     | Recover

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.model.commit import Outcome
-from understudy.model.entry import Entry, Role
+from understudy.model.entry import Entry, Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.compare import Comparisons
@@ -40,6 +40,8 @@ class Engine:
         self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
         self._joining_until_ms = 0
         self._awaited: set[str] = set()
+        """Members that must answer a heartbeat, or be out of time, before anything old is believed."""
+        self._doubted_ms = 0
         self._untransferred: set[str] = set()
         self._started = False
         self._has_entries = False
@@ -136,6 +138,7 @@ class Engine:
         self._started = True
         self._has_entries = event.has_entries
         self._awaited = set(event.last_view) - {core.me}
+        self._doubted_ms = core.now_ms
         waits = bool(self._awaited) or event.expects_peers
         self._joining_until_ms = core.now_ms + (core.settings.cold_start_ms if waits else 0)
         self.service.is_joining = waits
@@ -174,6 +177,7 @@ class Engine:
         core = self.core
         self.members.ready = self.members.may_publish = self.comparisons.complete = self._recovered = False
         self._awaited = set(self.members.reachable())
+        self._doubted_ms = core.now_ms
         self._has_entries = True
         self._joining_until_ms = core.now_ms + (core.settings.cold_start_ms if self._awaited else 0)
         self.service.is_cold = self.service.is_joining = bool(self._awaited)
@@ -184,7 +188,6 @@ class Engine:
     def _found(self, name: str, incarnation: int) -> None:
         if name == self.core.me:
             return
-        self._awaited.discard(name)
         known = self.members.get(name)
         if known is not None and known.incarnation != incarnation and known.is_reachable:
             self._lost(name, known.incarnation)
@@ -266,7 +269,6 @@ class Engine:
             if known is None:
                 return
         self.members.heard(event.sender)
-        self._awaited.discard(event.sender)
         self._dispatch(event.sender, known, event.message)
 
     def _dispatch(self, sender: str, member: Any, message: m.MemberMessage) -> None:
@@ -279,6 +281,10 @@ class Engine:
                     self.sweeps.transfer_again(sender)
             case m.HeartbeatAck(sent_ms=sent_ms):
                 self.members.granted(member, sent_ms)
+                if sent_ms >= self._doubted_ms and sender in self._awaited:
+                    # It has answered what we sent since: what it says from now on is not from before our pause.
+                    self._awaited.discard(sender)
+                    self._maybe_ready()
             case m.Replicate(key=key, number=number, delta=delta):
                 core.emit(c.Change(key, c.CopyIn(sender, number, delta)))
             case m.Acknowledge():
@@ -334,7 +340,9 @@ class Engine:
         if message.location.ended:
             self.core.emit(c.Change(message.key, c.Learn(message.location, sender)))
         else:
-            self.core.emit(c.Read((message.key,), c.CompareOne((sender, message.location.primary))))
+            location = message.location
+            asked = c.CompareOne((sender, location.primary), location.epoch, message.promised)
+            self.core.emit(c.Read((message.key,), asked))
 
     # --- what the store says --------------------------------------------------------------------------------------------------------
 
@@ -357,8 +365,12 @@ class Engine:
                 self.sweeps.transferred(key, entry, to)
             case c.CompareAll():
                 self.comparisons.looked_in_round(key, entry)
-            case c.CompareOne(asked=asked):
-                self._compare_one(key, entry, asked)
+                if entry is not None:
+                    self.sweeps.watch(key, entry)
+            case c.CompareOne():
+                self._compare_one(key, entry, purpose)
+            case c.Orphan():
+                self.sweeps.orphan_looked(key, entry)
             case c.AnswerCompare():
                 self.comparisons.looked_to_answer(key, purpose, entry)
             case c.Reap():
@@ -382,15 +394,15 @@ class Engine:
             if entry.role is Role.PRIMARY or entry.number:
                 self.replication.send(to, key, entry)
 
-    def _compare_one(self, key: bytes, entry: Entry | None, asked: tuple[str, ...]) -> None:
+    def _compare_one(self, key: bytes, entry: Entry | None, purpose: c.CompareOne) -> None:
         """A copy of ours was refused: learn the whole of what the others hold, or win a higher reign."""
         if entry is None or entry.ended or entry.role is not Role.PRIMARY:
             self.service.again(self.replication.drop(key))
             return
-        if entry.promised.reign > entry.epoch.reign:
-            self.inquiries.begin(key)
+        if purpose.epoch <= entry.epoch and purpose.promised > Promise(entry.epoch.reign, entry.epoch.chooser):
+            self.inquiries.begin(key, purpose.promised.reign)
             return
-        peers = [name for name in asked if name != self.core.me]
+        peers = [name for name in purpose.asked if name != self.core.me]
         if not self.comparisons.ask_about(key, entry, peers, whole=True):
             self.inquiries.begin(key)
 
@@ -411,8 +423,10 @@ class Engine:
 
     def _changed(self, event: c.Changed) -> None:
         key, what, entry = event.key, event.what, event.entry
-        if event.before is None and entry is not None:
-            self.service.appeared(key)
+        if entry is not None:
+            self.sweeps.watch(key, entry)
+            if event.before is None:
+                self.service.appeared(key)
         match what:
             case c.DoCommit():
                 self._committed(event)

@@ -47,14 +47,17 @@ class Inquiries:
         """Called with (key, member to relay through or "") when requests for the key may go on."""
         self.open: dict[bytes, Inquiry] = {}
         self._retry_ms: dict[bytes, int] = {}
+        self._above: dict[bytes, int] = {}
         self._to_ask: dict[str, list[Question]] = {}
         self._to_answer: dict[tuple[str, int], list[Answer]] = {}
         self._hold_ms: dict[tuple[str, int], int] = {}
 
     # --- asking ---------------------------------------------------------------------------------------------------------
 
-    def begin(self, key: bytes) -> None:
-        """Open an inquiry about a key, unless one is open or a retry is near."""
+    def begin(self, key: bytes, above: int = 0) -> None:
+        """Open an inquiry about a key, unless one is open or a retry is near; for a reign higher than ``above``."""
+        if above:
+            self._above[key] = max(above, self._above.get(key, 0))
         if key not in self.open and key not in self._retry_ms:
             self._core.emit(c.Read((key,), c.Inquire()))
 
@@ -63,7 +66,8 @@ class Inquiries:
         if entry is None or not entry.has_data or key in self.open:
             self._resume(key, "")
             return
-        promise = Promise(max(entry.epoch.reign, entry.promised.reign) + 1, self._core.settings.chooser)
+        known = max(entry.epoch.reign, entry.promised.reign, self._above.pop(key, 0))
+        promise = Promise(known + 1, self._core.settings.chooser)
         question = Question(key, promise, entry.context, entry.location)
         inquiry = self.open[key] = Inquiry(question, set(self._members.reachable()), self._core.now_ms)
         for name in sorted(inquiry.waiting):

@@ -20,6 +20,10 @@ from understudy.protocol.messages import Heartbeat, HeartbeatAck
 from understudy.protocol.placement import round_robin
 
 
+TRANSIT_WINDOW_MS = 60_000
+"""Clocks drift apart by a few ms in this time."""
+
+
 class Standing(enum.StrEnum):
     """What this member believes of another."""
 
@@ -42,8 +46,25 @@ class Member:
         self.ready = False
         self.granted_until_ms = 0
         """Until when it acknowledges no write as a successor of ours."""
+        self._transit_ms: list[tuple[int, int]] = []
+        """(our instant, our clock less theirs) of the quickest heartbeat in each of the last windows."""
         self.promised_until_ms = 0
         """Until when we acknowledge no write as a successor of it."""
+
+    def note_transit(self, now_ms: int, sent_ms: int) -> None:
+        """Learn from a heartbeat how far the two clocks are apart, at most."""
+        offset_ms = now_ms - sent_ms
+        windows = self._transit_ms
+        if not windows or now_ms - windows[-1][0] >= TRANSIT_WINDOW_MS:
+            self._transit_ms = [*windows[-1:], (now_ms, offset_ms)]
+        elif offset_ms < windows[-1][1]:
+            windows[-1] = (windows[-1][0], offset_ms)
+
+    def age_ms(self, now_ms: int, sent_ms: int) -> int:
+        """How long a message that was sent at ``sent_ms`` on its clock has been under way, to a heartbeat's transit."""
+        if not self._transit_ms:
+            return 0
+        return now_ms - sent_ms - min(offset for _, offset in self._transit_ms)
 
     @property
     def is_reachable(self) -> bool:
@@ -141,6 +162,7 @@ class Members:
     def heartbeat(self, sender: Member, message: Heartbeat) -> bool:
         """Grant the lease that a heartbeat asks for; True if the sender has just begun to leave."""
         sender.promised_until_ms = self._core.now_ms + self._core.settings.lease_ms
+        sender.note_transit(self._core.now_ms, message.sent_ms)
         sender.ready = message.ready
         began = message.leaving and not sender.leaving
         sender.leaving = message.leaving

@@ -208,6 +208,8 @@ class Forward(msgspec.Struct, frozen=True, array_like=True, tag=19):
     acknowledge: AcknowledgeMode
     unprotected_refused: bool
     hops: int
+    sent_ms: int = 0
+    """On the sender's clock, as in its heartbeats: one that was under way for too long is not applied any more."""
 
 
 class Forwarded(msgspec.Struct, frozen=True, array_like=True, tag=20):

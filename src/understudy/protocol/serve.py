@@ -115,11 +115,17 @@ class Service:
         self._start(job)
 
     def fetch(self, sender: str, message: Fetch) -> None:
-        """Another member asks for an entry."""
+        """Another member asks for an entry. While this one doubts what it holds it says nothing: it is asked again."""
+        if self.is_cold:
+            return
         self._start(self._new(Remote(sender, message.request), FetchRequest(0, message.key, message.have), message.hops))
 
     def forward(self, sender: str, message: Forward) -> None:
-        """Another member passes a commit on."""
+        """Another member passes a commit on; one that comes very late may have been applied elsewhere since."""
+        member = self._members.get(sender)
+        late_ms = 2 * self._core.settings.commit_timeout_ms
+        if self.is_cold or (member is not None and member.age_ms(self._core.now_ms, message.sent_ms) > late_ms):
+            return
         request = CommitRequest(0, message.key, message.commit, message.acknowledge, message.unprotected_refused)
         self._start(self._new(Remote(sender, message.request), request, message.hops))
 
@@ -316,7 +322,13 @@ class Service:
             self._core.send(
                 to,
                 Forward(
-                    job.id, job.key, request.commit, request.acknowledge, request.unprotected_refused, job.hops + 1
+                    job.id,
+                    job.key,
+                    request.commit,
+                    request.acknowledge,
+                    request.unprotected_refused,
+                    job.hops + 1,
+                    self._core.now_ms,
                 ),
             )
         else:

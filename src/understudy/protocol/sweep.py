@@ -22,6 +22,8 @@ ANNOUNCE_MS = 20
 """How long announcements gather before they go out."""
 LEAVE_AGAIN_MS = 100
 TRANSFER_AGAIN_MS = 500
+ORPHAN_MS = 2_000
+"""How long a Release may be on its way."""
 
 
 class Sweeps:
@@ -37,6 +39,7 @@ class Sweeps:
         self._comparisons = comparisons
         self._recheck_ms: dict[str, int] = {}
         self._reap_ms = 0
+        self._orphans: dict[bytes, int] = {}
         self._places: dict[bytes, Location] = {}
         self._announce_ms = 0
         self._ages: dict[str, dict[bytes, int]] = {}
@@ -141,6 +144,21 @@ class Sweeps:
         """A proxy entry was dropped: none of its holders lives."""
         if event.outcome is Outcome.REMOVED:
             self._core.tell(c.FactKind.SESSION_LOST, event.key)
+
+    def watch(self, key: bytes, entry: Entry) -> None:
+        """Remember a copy that its primary does not list: a Release is on its way, or was lost."""
+        if entry.role is Role.BACKUP and self._core.me not in entry.backups and not entry.ended:
+            self._orphans.setdefault(key, self._core.now_ms + ORPHAN_MS)
+        elif self._orphans:
+            self._orphans.pop(key, None)
+
+    def orphan_looked(self, key: bytes, entry: Entry | None) -> None:
+        """Take what the primary has and keep nothing that is not ours to keep, see Comparisons.stepped_down."""
+        self._orphans.pop(key, None)
+        if entry is None or entry.role is not Role.BACKUP or self._core.me in entry.backups or entry.ended:
+            return
+        self._orphans[key] = self._core.now_ms + ORPHAN_MS
+        self._comparisons.ask_about(key, entry, (entry.primary,), whole=True)
 
     # --- joins ----------------------------------------------------------------------------------------------------------------
 
@@ -251,6 +269,9 @@ class Sweeps:
             self._reap_ms = now + REAP_MS
             self._core.emit(c.Scan(c.ScanKind.DUE, c.Reap()))
             self._send_ages()
+            due = [key for key, instant in self._orphans.items() if now >= instant][: limits.BATCH_ENTRIES_MAX]
+            if due:
+                self._core.emit(c.Read(tuple(due), c.Orphan()))
         self._leave_tick()
 
     def _send_ages(self) -> None:

@@ -77,19 +77,19 @@ def open_(link_keys: Sequence[bytes], receiver: Peer, data: bytes) -> Opened:
     if not _NAMES_AT <= len(data) <= limits.FRAME_BYTES_MAX + ENVELOPE_BYTES_MAX:
         raise FrameError(f"a frame of {len(data)} bytes cannot be one of ours")
     body = memoryview(data)[_MAC_BYTES:]
-    if not any(hmac.compare_digest(data[:_MAC_BYTES], _mac(key, _FRAME, body)) for key in link_keys):
+    if not _proved(link_keys, data[:_MAC_BYTES], body):
         raise FrameError("a frame is not authentic: its sender has another secret, or it was changed on the way")
-    version, name_len, to_len, incarnation, to_incarnation, sequence = _HEADER.unpack_from(body)
+    version, name_len, to_len, incarnation, to_incarnation, sequence = _HEADER.unpack_from(data, _MAC_BYTES)
     if version != limits.FORMAT_VERSION:
         raise FrameError(f"a frame has format version {version}, this release reads {limits.FORMAT_VERSION}")
-    payload_at = _HEADER.size + name_len + to_len
-    if payload_at > len(body):
+    to_at = _NAMES_AT + name_len
+    payload_at = to_at + to_len
+    if payload_at > len(data):
         raise FrameError("a frame is shorter than its names")
-    sender = Peer(_name(body[_HEADER.size : _HEADER.size + name_len]), incarnation)
-    meant = Peer(_name(body[_HEADER.size + name_len : payload_at]), to_incarnation)
-    if meant != receiver:
-        raise FrameError(f"a frame from {sender.name} is meant for {meant.name} in another life or place")
-    return Opened(sender, sequence, bytes(body[payload_at:]))
+    sender = Peer(_name(data[_NAMES_AT:to_at]), incarnation)
+    if to_incarnation != receiver.incarnation or data[to_at:payload_at] != receiver.name.encode():
+        raise FrameError(f"a frame from {sender.name} is meant for another life or place than this one")
+    return Opened(sender, sequence, data[payload_at:])
 
 
 class Sequences:
@@ -197,8 +197,15 @@ def _mac(link_key: bytes, purpose: bytes, body: bytes | memoryview) -> bytes:
     return blake2b(body, key=link_key, digest_size=_MAC_BYTES, person=purpose).digest()
 
 
-def _name(raw: memoryview) -> str:
-    text = bytes(raw).decode("ascii", errors="replace")
+def _proved(link_keys: Sequence[bytes], mac: bytes, body: memoryview) -> bool:
+    for key in link_keys:  # any() over a generator costs a third of the whole
+        if hmac.compare_digest(mac, _mac(key, _FRAME, body)):
+            return True
+    return False
+
+
+def _name(raw: bytes) -> str:
+    text = raw.decode("ascii", errors="replace")
     if not _NAME.fullmatch(text):
         raise FrameError("a frame names a member by something that is no member's name")
     return text

@@ -8,7 +8,10 @@ holds where zenoh routers of somebody else lie between the members.
 
 A call of the agent never waits. Frames that fit one batch go to zenoh directly and are dropped when a link is
 congested (a stopped peer costs at most some 2 ms, once, until its link is marked); larger ones, for which zenoh
-waits between their parts, are put by a thread. What was dropped is sent again by the protocol.
+waits between their parts, are sealed and put by a thread. What was dropped is sent again by the protocol.
+
+Zenoh calls back in its receiving threads (``indirect=False``): a thread between, its default, would have no bound on
+what waits in it, would cost a third of the round trip, and would keep an interpreter that forgot ``close`` from ending.
 """
 
 from __future__ import annotations
@@ -119,13 +122,10 @@ class ZenohTransport:
         """Give a frame to the network; never waits, never raises for an unreachable peer."""
         if self._session is None or self._closing.is_set():
             return
-        with self._sending:
-            number = self._sequences.next(to)
-        sealed = seal(self._keys[0], self._me, to, number, frame)
         if len(frame) < limits.BULK_FRAME_BYTES:
-            self._put(to, sealed, zenoh.Priority.DATA)
+            self._put(to, frame, zenoh.Priority.DATA)
         else:
-            self._bulk.offer(to, sealed)
+            self._bulk.offer(to, frame)
 
     def leave(self) -> None:
         """Take the token back: the others report ``peer_lost``, while frames still go both ways. Idempotent."""
@@ -214,10 +214,13 @@ class ZenohTransport:
     def _key_of(self, peer: Peer) -> str:
         return f"{self._prefix}/to/{peer.name}/{peer.incarnation:016x}"
 
-    def _put(self, to: Peer, sealed: bytes, priority: zenoh.Priority) -> None:
+    def _put(self, to: Peer, frame: bytes, priority: zenoh.Priority) -> None:
         session = self._session
         if session is None:
             return
+        with self._sending:
+            number = self._sequences.next(to)
+        sealed = seal(self._keys[0], self._me, to, number, frame)
         try:
             session.put(
                 self._key_of(to),
@@ -248,7 +251,7 @@ class ZenohTransport:
 
 
 class _Bulk:
-    """Puts large frames from a thread of its own, which may wait for a link; what does not fit its queue is dropped."""
+    """Seals and puts large frames in a thread of its own, which may wait; what does not fit its queue is dropped."""
 
     def __init__(self, put: Callable[[Peer, bytes, zenoh.Priority], None]) -> None:
         self._put = put
@@ -262,12 +265,12 @@ class _Bulk:
         self._thread = threading.Thread(target=self._run, name="understudy-bulk", daemon=True)
         self._thread.start()
 
-    def offer(self, to: Peer, sealed: bytes) -> None:
+    def offer(self, to: Peer, frame: bytes) -> None:
         with self._changed:
-            if self._ending or self._bytes + len(sealed) > limits.BULK_QUEUE_BYTES_MAX:
+            if self._ending or self._bytes + len(frame) > limits.BULK_QUEUE_BYTES_MAX:
                 return
-            self._frames.append((to, sealed))
-            self._bytes += len(sealed)
+            self._frames.append((to, frame))
+            self._bytes += len(frame)
             self._changed.notify()
 
     def stop(self) -> None:
@@ -284,10 +287,10 @@ class _Bulk:
                 self._changed.wait_for(lambda: self._frames or self._ending)
                 if not self._frames:
                     return
-                to, sealed = self._frames.popleft()
-                self._bytes -= len(sealed)
+                to, frame = self._frames.popleft()
+                self._bytes -= len(frame)
             # A priority of its own: zenoh makes the frames of one priority wait for each other.
-            self._put(to, sealed, zenoh.Priority.DATA_LOW)
+            self._put(to, frame, zenoh.Priority.DATA_LOW)
 
 
 class _Refusals:

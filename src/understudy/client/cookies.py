@@ -1,0 +1,50 @@
+"""Reads and writes the cookie where no framework does it: for plain WSGI and ASGI."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from understudy.config import Config
+
+PROTECTED_HEADER = "X-Understudy-Protected"
+_FORMAT = "%a, %d %b %Y %H:%M:%S GMT"
+_LONG_AGO = "Thu, 01 Jan 1970 00:00:00 GMT"
+
+
+def cookie_in(header: str, name: str) -> str:
+    """The first cookie of that name in a ``Cookie`` header, "" if there is none."""
+    if name not in header:
+        return ""
+    for part in header.split(";"):
+        key, separator, value = part.partition("=")
+        if separator and key.strip() == name:
+            value = value.strip()
+            return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    return ""
+
+
+def set_cookie(config: Config, value: str, *, is_https: bool, max_age_s: int | None = None) -> str:
+    """A ``Set-Cookie`` header with all flags; an empty value takes the cookie away, with the same flags."""
+    parts = [f"{config.cookie_name}={value}"]
+    if not value:
+        parts += [f"Expires={_LONG_AGO}", "Max-Age=0"]
+    elif max_age_s is not None:
+        expires = datetime.now(UTC) + timedelta(seconds=max_age_s)
+        parts += [f"Expires={expires.strftime(_FORMAT)}", f"Max-Age={max_age_s}"]
+    parts.append(f"Path={config.cookie_path}")
+    if config.cookie_domain is not None:
+        parts.append(f"Domain={config.cookie_domain}")
+    if is_https if config.cookie_secure == "auto" else config.cookie_secure:
+        parts.append("Secure")
+    if config.cookie_httponly:
+        parts.append("HttpOnly")
+    parts.append(f"SameSite={config.cookie_samesite}")
+    if config.cookie_partitioned:
+        parts.append("Partitioned")
+    return "; ".join(parts)
+
+
+def with_vary(vary: str) -> str:
+    """The ``Vary`` header's value with ``Cookie`` in it."""
+    fields = [field.strip().lower() for field in vary.split(",")]
+    return vary if "cookie" in fields or "*" in fields else f"{vary}, Cookie" if vary.strip() else "Cookie"

@@ -1,0 +1,115 @@
+"""Gives an adapter its client: begins and finishes the sessions of requests. Nothing is opened before the first one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from understudy.client import drivers
+from understudy.client.conversation import Conversation, commit
+from understudy.client.member import Member, member_of
+from understudy.client.session import Session
+from understudy.client.visit import Settings, Visit, World
+from understudy.config import Config
+from understudy.errors import AgentUnavailable, SessionUnavailable, StoreFull
+from understudy.protocol.messages import AcknowledgeMode
+
+_Result = TypeVar("_Result")
+_LOG = logging.getLogger("understudy")
+
+REFUSALS = (SessionUnavailable, AgentUnavailable, StoreFull)
+"""What an adapter answers with 503 and ``Retry-After``, leaving the cookie alone."""
+RETRY_AFTER_S = SessionUnavailable.retry_after_s
+
+
+class Client:
+    """One application's sessions in one process."""
+
+    def __init__(self, config: Config, member: Member) -> None:
+        self.config = config
+        self.member = member
+        self.pid = os.getpid()
+        self.world = World(
+            store=member.store,
+            lease_until_ms=member.leases.until_ms,
+            keys=member.keys,
+            settings=settings_of(config),
+            random_bytes=os.urandom,
+        )
+
+    def begin(self, cookie: str, *, clear_ends: bool = False) -> Session:
+        """The session of a request that came with this cookie; loaded when it is first used. Cost: nothing yet."""
+        return Session(Visit(cookie), self, clear_ends=clear_ends)
+
+    def finish(self, session: Session, *, late: bool = False) -> None:
+        """Commit what the request changed, before its response leaves; ``late``: it has left already.
+
+        Raises: as ``conversation.commit``.
+        """
+        if session.loaded:
+            _warn_if_too_late(session, late)
+            self.run(commit(self.world, session.visit, late=late))
+
+    async def afinish(self, session: Session, *, late: bool = False) -> None:
+        """The same in an event loop."""
+        if session.loaded:
+            _warn_if_too_late(session, late)
+            await self.arun(commit(self.world, session.visit, late=late))
+
+    def run(self, conversation: Conversation[_Result]) -> _Result:
+        return drivers.run(conversation, self.member.ask)
+
+    async def arun(self, conversation: Conversation[_Result]) -> _Result:
+        return await drivers.arun(conversation, self.member.aask)
+
+
+class Runtime:
+    """Makes the client at the first request of each process: importing an application starts nothing."""
+
+    def __init__(self, config: Callable[[], Config]) -> None:
+        """``config``: called once in each process, at its first request. Raises there: ConfigurationError."""
+        self._config = config
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def client(self) -> Client:
+        """This process's client. Raises: ConfigurationError, DirectoryError. Cost: well below 1 µs after the first."""
+        client = self._client
+        if client is not None and client.pid == os.getpid():
+            return client
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
+        with self._lock:
+            client = self._client
+            if client is None or client.pid != os.getpid():
+                config = self._config()
+                client = self._client = Client(config, member_of(config))
+            return client
+
+
+def settings_of(config: Config) -> Settings:
+    """What conversations need of the configuration."""
+    return Settings(
+        member=config.member,
+        application=config.application,
+        idle_timeout_ms=config.idle_timeout_ms,
+        absolute_timeout_ms=config.absolute_timeout_ms or 0,
+        acknowledge=AcknowledgeMode[config.acknowledge.upper()],
+        unprotected_refused=config.unprotected == "refuse",
+        grace_ms=config.rotation_grace_ms,
+        touch_every_ms=config.touch_every_ms,
+        session_bytes_max=config.session_bytes_max,
+    )
+
+
+def _warn_if_too_late(session: Session, late: bool) -> None:
+    visit = session.visit
+    if late and not visit.ended and (visit.rotates or (not visit.exists and not visit.draft.changes().empty)):
+        _LOG.warning(
+            "a session was begun or rotated after the response had begun, when no cookie could be sent any more: that"
+            " was not committed; use the session before the first byte of the response"
+        )

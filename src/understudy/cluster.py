@@ -1,0 +1,62 @@
+"""Gives what is not one request's: this member, its manager with the sessions, and the cluster's status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from understudy.client.runtime import Runtime
+from understudy.client.sessions_map import LazyReplicatedMap
+from understudy.config import load
+
+
+class Manager:
+    """Who holds the copies of sessions, and the sessions themselves."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.sessions = LazyReplicatedMap(runtime)
+        """Key -> attributes; see ``LazyReplicatedMap``."""
+
+    @property
+    def class_name(self) -> str:
+        """``LocalManager`` (this machine only) or ``BackupManager`` (``copies`` other members)."""
+        return self._runtime.client().config.manager_class
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name}>"
+
+
+class Cluster:
+    """The cluster as this process sees it. Nothing is opened before it is used; safe to make at import."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.manager = Manager(runtime)
+
+    @classmethod
+    def from_config(cls, **keywords: object) -> Cluster:
+        """The cluster that file and environment describe; keywords are options of scope "request".
+
+        Raises, at first use: ConfigurationError, DirectoryError.
+        """
+        return cls(Runtime(lambda: load().with_overrides("keyword", **keywords)))
+
+    @property
+    def member(self) -> str:
+        """This member's name, also the route in its cookies."""
+        return self._runtime.client().member.name
+
+    def status(self) -> dict[str, Any]:
+        """What ``understudy status --json`` shows: members, their standing, sessions per role.
+
+        Raises: AgentUnavailable, SessionUnavailable. Cost: one round trip to the agent; without one, one look-up.
+        """
+        client = self._runtime.client()
+        if client.member.has_agent:
+            told: dict[str, Any] = msgspec.json.decode(client.member.agent.control("status"))
+            return told
+        with client.member.store.view() as view:
+            counts = view.counts()
+        return {"member": client.member.name, "manager": client.config.manager_class, "sessions": counts._asdict()}

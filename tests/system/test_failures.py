@@ -1,0 +1,379 @@
+"""Members, agents and workers die, stand still and come back, one at a time, while visitors go on."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.system.cluster import Cluster, Slow, Visitor, check_store, sessions_cluster
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Cluster]:
+    with sessions_cluster(NAMES) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(shared: Cluster) -> Cluster:
+    """All members alive, whatever the test before has done to them."""
+    for name in NAMES:
+        shared.resume(name)
+    shared.start()
+    shared.wait_ready()
+    wait_protected(shared, NAMES)
+    return shared
+
+
+@pytest.fixture
+def visitor(cluster: Cluster) -> Visitor:
+    """Logged in on a, which is its session's primary."""
+    visitor = Visitor(cluster)
+    visitor.protected("a", "/login", name="anna")
+    return visitor
+
+
+def wait_protected(cluster: Cluster, names: tuple[str, ...]) -> None:
+    """Every session has its backup, and every change is acknowledged."""
+
+    def is_so() -> bool:
+        counts = [cluster.status(name)["sessions"] for name in names]
+        return all(count["unprotected"] == 0 and count["outbox"] == 0 for count in counts)
+
+    cluster.wait(is_so, "every session is protected")
+
+
+def backup_of(visitor: Visitor, at: str) -> str:
+    """The name of the session's backup."""
+    backups = visitor.places(at)["backups"]
+    assert len(backups) == 1
+    return str(backups[0])
+
+
+def others(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in NAMES if name not in names)
+
+
+class Load:
+    """Visitors who append numbers and count, without a pause, at the members they are given, until told to end.
+
+    ``acknowledged`` are the numbers whose answers said "protected". An answer that is no 200 is a failure, unless it
+    never came because the visitor's member is one of ``dying``; then the visitor goes to another one.
+    """
+
+    def __init__(self, cluster: Cluster, members: tuple[str, ...], visitors: int = 4) -> None:
+        self.dying: set[str] = set()
+        self.failures: list[str] = []
+        self.answers = 0
+        self._cluster = cluster
+        self._end = threading.Event()
+        self._visitors = [Visitor(cluster) for _ in range(visitors)]
+        self._acknowledged: list[set[str]] = [set() for _ in range(visitors)]
+        for at, visitor in enumerate(self._visitors):
+            visitor.protected(members[at % len(members)], "/login", name=str(at))
+        self._threads = [threading.Thread(target=self._run, args=(at, members), daemon=True) for at in range(visitors)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, answers: int) -> None:
+        """Waits for so many further answers: proof that visitors are served."""
+        wanted = self.answers + answers
+        self._cluster.wait(lambda: self.answers >= wanted or bool(self.failures), f"{answers} further answers")
+
+    def finish(self, members: tuple[str, ...]) -> None:
+        """Ends, and looks whether every acknowledged number is there, on all these members."""
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+        assert not self.failures, "\n".join([*self.failures[:5], self._cluster.logs()])
+        for visitor, acknowledged in zip(self._visitors, self._acknowledged, strict=True):
+            assert acknowledged, "a visitor was never served"
+            for member in members:
+                found = visitor.values(member)
+                assert found.get("user") is not None, f"a login is lost on {member}"
+                lost = acknowledged - set(found["numbers"]["deep"]["list"])
+                assert not lost, f"lost on {member}: {sorted(lost)[:10]}\n{self._cluster.logs()}"
+
+    def _run(self, at: int, members: tuple[str, ...]) -> None:
+        visitor, number = self._visitors[at], 0
+        while not self._end.is_set():
+            number += 1
+            member = members[(at + number) % len(members)]
+            try:
+                answer = visitor.ask(member, "/append", name="numbers", value=f"{at}-{number}")
+            except Exception as error:
+                if member not in self.dying:
+                    self.failures.append(f"{member} did not answer: {error!r}")
+                    return
+                continue
+            if answer.status != 200 or answer.json["before"].get("user") != str(at):
+                self.failures.append(f"{member} answered {answer.status}: {answer.body[:200]!r}")
+                return
+            if answer.protected:
+                self._acknowledged[at].add(f"{at}-{number}")
+            self.answers += 1
+
+
+# --- the loss of a machine --------------------------------------------------------------------------------
+
+
+def test_the_primary_dies_and_the_change_is_there(cluster: Cluster, visitor: Visitor) -> None:
+    """S22: what was acknowledged before kill -9 of the primary's machine is served by every other member."""
+    visitor.protected("a", "/set", name="x", value="1")
+    visitor.protected("a", "/append", name="nested", value="2")
+    cluster.kill("a")
+    for member in others("a"):
+        assert visitor.values(member) == {"user": "anna", "x": "1", "nested": {"deep": {"list": ["2"]}}}
+    visitor.protected("b", "/set", name="y", value="3")
+    assert visitor.values("c")["y"] == "3"
+
+
+def test_the_death_of_a_machine_under_load(cluster: Cluster) -> None:
+    """S22: kill -9 of a machine under load loses no acknowledged change and no login; others show no error page."""
+    for victim in ("b", "c"):
+        load = Load(cluster, NAMES)
+        load.wait_for(100)
+        load.dying.add(victim)
+        cluster.kill(victim)
+        load.wait_for(200)
+        load.finish(others(victim))
+        cluster.start(victim)
+        cluster.wait_ready()
+        wait_protected(cluster, NAMES)
+
+
+def test_a_lost_message_then_the_loss_of_the_primary(cluster: Cluster, visitor: Visitor) -> None:
+    """S14: the backup hears nothing of a change (it stands still), and the primary dies later: the value is right."""
+    backup = backup_of(visitor, "a")
+    third = others("a", backup)[0]
+    visitor.protected("a", "/set", name="x", value="old")
+    cluster.pause(backup)
+    visitor.protected("a", "/set", name="x", value="new")
+    cluster.resume(backup)
+    cluster.wait_ready()
+    wait_protected(cluster, NAMES)
+    cluster.kill("a")
+    for member in (third, backup):
+        assert visitor.values(member)["x"] == "new"
+
+
+# --- logging out, deleting --------------------------------------------------------------------------------
+
+
+def test_logout_reaches_who_was_away(cluster: Cluster, visitor: Visitor) -> None:
+    """S04: a member that was dead during the logout does not bring the session back from its old store, and neither
+    does a stop and start of everything.
+    """
+    backup = backup_of(visitor, "a")
+    visitor.protected("a", "/set", name="x", value="1")
+    cookie = visitor.cookie
+    cluster.kill(backup)
+    visitor.post("a", "/logout")
+    cluster.start(backup)
+    cluster.wait_ready()
+    for member in NAMES:
+        assert Visitor(cluster, cookie).values(member) == {}
+    cluster.kill()
+    cluster.start()
+    cluster.wait_ready()
+    for member in NAMES:
+        assert Visitor(cluster, cookie).values(member) == {}
+
+
+def test_a_deleted_attribute_stays_deleted(cluster: Cluster, visitor: Visitor) -> None:
+    """S18: a deletion reaches every copy, also when it is made while the backup's agent restarts."""
+    backup = backup_of(visitor, "a")
+    visitor.protected("a", "/set", name="kept", value="1")
+    visitor.protected("a", "/set", name="gone", value="1")
+    cluster.kill_agent(backup)
+    visitor.post("a", "/delete", name="gone")
+    cluster.wait_ready()
+    wait_protected(cluster, NAMES)
+    for member in NAMES:
+        assert visitor.values(member) == {"user": "anna", "kept": "1"}
+    cluster.kill("a")
+    for member in others("a"):
+        assert visitor.values(member) == {"user": "anna", "kept": "1"}
+
+
+def test_a_backup_without_the_entry_is_sent_all(cluster: Cluster, visitor: Visitor) -> None:
+    """S18: a change for an entry that the backup lacks (its store is new) never becomes an empty session."""
+    visitor.protected("a", "/set", name="x", value="1")
+    backup = backup_of(visitor, "a")
+    cluster.kill(backup)
+    cluster.wipe(backup)
+    cluster.start(backup)
+    cluster.wait_ready()
+    visitor.protected("a", "/set", name="y", value="2")
+    wait_protected(cluster, NAMES)
+    cluster.kill("a")
+    for member in others("a"):
+        assert visitor.values(member) == {"user": "anna", "x": "1", "y": "2"}
+
+
+# --- the agent alone, one worker --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["a", "b"])
+def test_a_killed_agent_is_replaced_under_load(cluster: Cluster, victim: str) -> None:
+    """S23: kill -9 of an agent under load: a new one comes, no visitor sees an error page, nothing is lost, and a
+    commit under way is applied once.
+    """
+    load = Load(cluster, NAMES)
+    for _ in range(3):
+        load.wait_for(50)
+        old = cluster.kill_agent(victim)
+        cluster.wait(lambda old=old: cluster.agent_pid(victim) not in (None, old), "a new agent is there")
+    load.wait_for(100)
+    load.finish(NAMES)
+    wait_protected(cluster, NAMES)
+
+
+def test_an_unanswered_commit_is_applied_once(cluster: Cluster, visitor: Visitor) -> None:
+    """S23: counting goes on while the agent is killed again and again; each answered increment is counted once."""
+    answered = 0
+    for round_number in range(20):
+        if round_number % 5 == 2:
+            cluster.kill_agent("a")
+        counted = visitor.post("a", "/count")["count"]
+        answered += 1
+        assert counted == answered
+        cluster.wait(lambda: cluster.agent_pid("a") is not None, "the agent is there")
+    assert visitor.values("b")["count"] == answered
+
+
+def test_workers_and_agents_die_at_any_instant(cluster: Cluster) -> None:
+    """S24: kill -9 of workers and agents at random moments under load: the others go on, and every store passes its
+    check afterwards.
+    """
+    chance = random.Random(24)
+    load = Load(cluster, NAMES)
+    load.dying.update(NAMES)  # a worker that is killed in the middle of a request cannot answer it
+    for _ in range(12):
+        load.wait_for(20)
+        time.sleep(chance.random() * 0.05)
+        name = chance.choice(NAMES)
+        cluster.wait(lambda name=name: len(cluster.worker_pids(name)) == 2, "two workers are there")
+        if chance.random() < 0.3:
+            old = cluster.kill_agent(name)
+            cluster.wait(lambda name=name, old=old: cluster.agent_pid(name) not in (None, old), "a new agent is there")
+            cluster.wait_ready()
+        else:
+            cluster.kill_worker(name)
+    load.wait_for(50)
+    load.finish(NAMES)
+    wait_protected(cluster, NAMES)
+    for name in NAMES:
+        check_store(cluster, name)
+    cluster.kill()
+    for name in NAMES:
+        check_store(cluster, name)
+
+
+# --- coming back --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store", ["old", "wiped"])
+@pytest.mark.parametrize("who", ["primary", "backup"])
+def test_a_restart_at_once_is_a_new_life(cluster: Cluster, visitor: Visitor, who: str, store: str) -> None:
+    """S26: a member that is killed and starts again at once under its name is a new life: what it had held is compared
+    or sent again, and survives the next loss.
+    """
+    visitor.protected("a", "/set", name="x", value="1")
+    name = "a" if who == "primary" else backup_of(visitor, "a")
+    cluster.kill(name)
+    if store == "wiped":
+        cluster.wipe(name)
+    cluster.start(name)
+    for member in others(name):
+        visitor.protected(member, "/set", name=member, value="2")
+    cluster.wait_ready()
+    wait_protected(cluster, NAMES)
+    expected = {"user": "anna", "x": "1", **{member: "2" for member in others(name)}}
+    for member in NAMES:
+        assert visitor.values(member) == expected
+    primary = str(visitor.places("a")["primary"])
+    cluster.kill(primary)
+    for member in others(primary):
+        assert visitor.values(member) == expected
+
+
+def test_an_old_store_steps_down(cluster: Cluster, visitor: Visitor) -> None:
+    """S27: a member restarts with its old store after others have changed the session: its entry steps down, shows the
+    newest values, and never wins, also not after the next loss.
+    """
+    visitor.protected("a", "/set", name="x", value="old")
+    visitor.protected("a", "/set", name="gone", value="old")
+    cluster.kill("a")
+    visitor.protected("b", "/set", name="x", value="new")
+    visitor.protected("c", "/delete", name="gone")
+    cluster.start("a")
+    cluster.wait_ready()
+    wait_protected(cluster, NAMES)
+    expected = {"user": "anna", "x": "new"}
+    for member in NAMES:
+        assert visitor.values(member) == expected
+    primary = str(visitor.places("b")["primary"])
+    cluster.kill(primary)
+    for member in others(primary):
+        assert visitor.values(member) == expected
+
+
+def test_the_bounce(cluster: Cluster, visitor: Visitor) -> None:
+    """S28: a session that moved to another member and came back shows the newest state: each primary dies in its turn,
+    and comes back with a store that is older each time.
+    """
+    expected = {"user": "anna"}
+    seen = []
+    for number in range(4):
+        primary = str(visitor.places(NAMES[number % 3])["primary"])
+        seen.append(primary)
+        visitor.protected(primary, "/set", name="x", value=f"before {number}")
+        cluster.kill(primary)
+        elsewhere = others(primary)
+        visitor.protected(elsewhere[0], "/set", name="x", value=f"after {number}")
+        expected["x"] = f"after {number}"
+        for member in elsewhere:
+            assert visitor.values(member) == expected
+        cluster.start(primary)
+        cluster.wait_ready()
+        wait_protected(cluster, NAMES)
+        for member in NAMES:
+            assert visitor.values(member) == expected
+    assert len(set(seen)) < len(seen), "it never came back"
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_everything_stops_and_starts_again(cluster: Cluster, how: str) -> None:
+    """S35: after a stop of all members the sessions are back from their stores."""
+    visitors = []
+    for at in range(9):
+        visitor = Visitor(cluster)
+        visitor.protected(NAMES[at % 3], "/login", name=f"v{at}")
+        visitor.protected(NAMES[(at + 1) % 3], "/append", name="nested", value=str(at))
+        visitors.append(visitor)
+    if how == "stopped":
+        cluster.stop()
+    else:
+        cluster.kill()
+    cluster.start()
+    cluster.wait_ready()
+    for at, visitor in enumerate(visitors):
+        for member in NAMES:
+            assert visitor.values(member) == {"user": f"v{at}", "nested": {"deep": {"list": [str(at)]}}}
+
+
+def test_a_request_under_way_survives_the_primary(cluster: Cluster, visitor: Visitor, tmp_path: Path) -> None:
+    """S10, S22: a slow request on one member, whose session's primary dies meanwhile on another, still writes."""
+    slow = Slow(visitor, "b", "/set", tmp_path / "gate", name="slow", value="1")
+    visitor.protected("a", "/set", name="short", value="2")
+    cluster.kill("a")
+    assert slow.finish().status == 200
+    for member in others("a"):
+        assert visitor.values(member) == {"user": "anna", "slow": "1", "short": "2"}
