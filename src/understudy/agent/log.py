@@ -145,6 +145,7 @@ def open_log(directory: Path, *, terminal_level: int | None) -> logging.Logger:
         screen = logging.StreamHandler(sys.stderr)
         screen.setLevel(terminal_level)
         screen.setFormatter(PlainFormatter())
+        screen.addFilter(lambda record: record.levelno < logging.ERROR)  # why the agent ends, ``main`` says itself
         logger.addHandler(screen)
     # A full disk must not fill stderr with tracebacks for each line that could not be written.
     logging.raiseExceptions = False

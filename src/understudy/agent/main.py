@@ -29,7 +29,7 @@ from understudy.agent import files
 from understudy.agent.arguments import MEMBER_OPTIONS, VARIABLES_HELP, add_options, flags_of
 from understudy.agent.control import Control
 from understudy.agent.executor import Executor
-from understudy.agent.log import Journal, open_log
+from understudy.agent.log import LOG_NAME, Journal, open_log
 from understudy.agent.process import Agent, Life
 from understudy.agent.status import own_version
 from understudy.agent.takeover import Taken, chooser_of, give_back, open_store, take_over
@@ -93,18 +93,23 @@ def run_agent(flags: Mapping[str, str], manner: Manner) -> int:
                 "an agent has nothing to do here: neither `listen` nor `seeds` is given, so workers keep their sessions"
                 ' in the store by themselves; set `listen = "HOST:PORT"` in [cluster] or UNDERSTUDY_LISTEN'
             )
-        os.umask(0o077)
         directory = open_directory(config)
         lock = _take_lock(directory)
         if lock is None:
             print(f"understudy: already running, pid {files.agent_pid(directory)}", file=sys.stderr)
             return EXIT_OK
+        umask = os.umask(0o077)
         try:
             return _run_locked(config, directory, lock, manner)
         finally:
             lock.release()
+            os.umask(umask)
     except UnderstudyError as error:
-        return _refuse(directory, error)
+        # On stderr for a person, in the directory for the worker that waits for an agent.
+        print(f"understudy: {error}", file=sys.stderr)
+        if directory is not None:
+            files.note_start_error(directory, str(error))
+        return EXIT_REFUSED
 
 
 def _run_locked(config: Config, directory: Path, lock: files.AgentLock, manner: Manner) -> int:
@@ -121,9 +126,10 @@ def _run_locked(config: Config, directory: Path, lock: files.AgentLock, manner: 
     except UnderstudyError as error:
         journal.fail("ended", str(error))
         raise
-    except Exception:
+    except Exception as error:
         # Its successor begins with a clean memory over the same store.
         logger.exception("died of a broken invariant")
+        print(f"understudy: died of a broken invariant ({error!r}); see {directory / LOG_NAME}", file=sys.stderr)
         return EXIT_DIED
     finally:
         logging.shutdown()
@@ -240,11 +246,3 @@ def _detach(directory: Path) -> None:
         os.dup2(null, descriptor)
     if null > 2:
         os.close(null)
-
-
-def _refuse(directory: Path | None, error: UnderstudyError) -> int:
-    """Say why there is no agent, to whoever looks: on stderr, and in the directory for the worker that waits."""
-    print(f"understudy: {error}", file=sys.stderr)
-    if directory is not None:
-        files.note_start_error(directory, str(error))
-    return EXIT_REFUSED

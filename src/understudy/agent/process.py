@@ -281,11 +281,11 @@ class Agent:
         self._linger = self._loop.call_later(seconds, self.drain, "no worker is attached")
 
     def _maybe_refuse_name(self, seen: Seen) -> None:
-        """A living member of our name that was there before us keeps it; one that came later is its own to refuse."""
+        """A living member of our name that was ready before us keeps it; one that joins later refuses itself."""
         if not seen.found or seen.peer not in self._lives.strangers:
             return
         self._warn("name taken", f"another life bears the name {seen.peer.name!r}: {seen.peer.incarnation:016x}")
-        if time.monotonic() - self._began_s < limits.NAME_TAKEN_MS / 1000:
+        if self._executor is not None and not self._executor.engine.ready:
             self._loop.call_later(limits.NAME_TAKEN_MS / 1000, self._refuse_name, seen.peer)
 
     def _refuse_name(self, peer: Peer) -> None:

@@ -24,6 +24,8 @@ REFUSAL = "agent.error"
 """Where an agent leaves why it did not start."""
 POLL_S = 0.02
 """Between two looks whether the agent answers: it takes some 200 ms to start."""
+START_AGAIN_S = 0.25
+"""Between two starts: a port may be free, or a killed agent's lock given up, a moment later."""
 
 
 class Starter:
@@ -49,6 +51,8 @@ class Starter:
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
         """Kept, so that one that ended is waited for and leaves no zombie."""
+        self._last_words = ""
+        self._next_start_s = 0.0
 
     def connect(self, deadline_s: float) -> socket.socket:
         """A connected socket, before the monotonic instant ``deadline_s``. Raises: AgentUnavailable."""
@@ -61,12 +65,25 @@ class Starter:
                 " run the application under `understudy run -- …`"
             )
         while connected is None:
-            if self._process is None or self._process.poll() is not None:
-                self._process = self._maybe_start()
+            with _alone(self._directory / START_LOCK) as alone:
+                if alone:
+                    connected = self._started(deadline_s)
+                elif time.monotonic() < deadline_s:
+                    # Another process is starting it.
+                    time.sleep(POLL_S)
+                    connected = self._try()
+                else:
+                    raise AgentUnavailable(f"no agent answers at {self.socket_path}, though one was being started")
+        return connected
+
+    def _started(self, deadline_s: float) -> socket.socket:
+        connected = self._try()
+        while connected is None:
+            self._maybe_start()
             if time.monotonic() >= deadline_s:
                 raise AgentUnavailable(
                     f"no agent answers at {self.socket_path}, and a new one did not within `agent_timeout_ms`; what it"
-                    f" said last: {self._last_words()} (see also {self._directory / 'agent.log'})"
+                    f" said last: {self._last_words or 'nothing'} (see also {self._directory / 'agent.log'})"
                 )
             time.sleep(POLL_S)
             connected = self._try()
@@ -84,30 +101,35 @@ class Starter:
             raise AgentUnavailable(f"the agent's socket {self.socket_path} cannot be used: {error.strerror}") from error
         return found
 
-    def _maybe_start(self) -> subprocess.Popen[bytes] | None:
-        """Start the agent unless another process is doing so or one runs already."""
-        with _alone(self._directory / START_LOCK) as alone:
-            if not alone or _is_held(self._directory / "agent.lock"):
-                return None
-            with open(self._directory / OUTPUT, "wb", opener=_private) as output:
-                return subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    close_fds=True,
-                    # A session of its own: what ends the worker's terminal or process group does not end the agent.
-                    start_new_session=True,
-                    env={**os.environ, **self._environ},
-                )
+    def _maybe_start(self) -> None:
+        """Start the agent unless it is starting or one runs already; after one that failed, with a pause."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                return
+            self._last_words = self._read_last_words()
+            self._process = None
+        if time.monotonic() < self._next_start_s or _is_held(self._directory / "agent.lock"):
+            return
+        self._next_start_s = time.monotonic() + START_AGAIN_S
+        with open(self._directory / OUTPUT, "wb", opener=_private) as output:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                close_fds=True,
+                # A session of its own: what ends the worker's terminal or process group does not end the agent.
+                start_new_session=True,
+                env={**os.environ, **self._environ},
+            )
 
-    def _last_words(self) -> str:
+    def _read_last_words(self) -> str:
         for name in (REFUSAL, OUTPUT):
             with contextlib.suppress(OSError):
                 text = (self._directory / name).read_text(errors="replace").strip()
                 if text:
                     return text.splitlines()[-1][:500]
-        return "nothing"
+        return ""
 
 
 @contextlib.contextmanager

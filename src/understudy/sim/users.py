@@ -140,6 +140,7 @@ class User:
         key = self.key
         floor = {name: known.seen for name, known in self.known.items()}
         sure = self.sure_increments
+        was_ended = self.may_be_ended and not self.alive
 
         def shown(entry: Entry | None, outcome: str) -> None:
             if self.key != key:
@@ -150,7 +151,7 @@ class User:
                 else:
                     self._gone(f"a read at {machine.name} was answered {outcome}")
                 return done()
-            if self.may_be_ended and not self.alive:
+            if was_ended:
                 self.problems.append(self.describe("an ended session was served"))
             self.check(entry, floor, sure, machine.name)
             done()

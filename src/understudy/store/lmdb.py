@@ -13,7 +13,7 @@ import mmap
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,11 +40,12 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class _Opened:
     """One environment in one process, shared by all store objects on its path."""
 
-    __slots__ = ("env", "pid", "references", "tables", "turn", "writing")
+    __slots__ = ("env", "pid", "read_only", "references", "tables", "turn", "writing")
 
-    def __init__(self, env: lmdb.Environment, tables: Tables) -> None:
+    def __init__(self, env: lmdb.Environment, tables: Tables, read_only: bool) -> None:
         self.env = env
         self.tables = tables
+        self.read_only = read_only
         self.pid = os.getpid()
         self.references = 0
         self.turn = threading.Lock()
@@ -238,7 +239,9 @@ class LmdbStore:
                 raise errors.StoreError(f"there is no store at {path}: no member has run in this directory yet")
             if not self._read_only:
                 opening.make_directory(self._directory)
-            with opening.alone(self._directory), _explaining(str(path)):
+            # Once this boot's first process has found the store whole, nobody waits for anybody.
+            quick = opening.is_marked(self._directory)
+            with _explaining(str(path)), nullcontext() if quick else opening.alone(self._directory):
                 opened = self._open_alone(process, os.path.realpath(path))
             opened.references += 1
             self._opened = opened
@@ -248,7 +251,14 @@ class LmdbStore:
         doubtful = opening.needs_verifying(self._directory)
         if doubtful and (damage := self._damage_of_file()):
             self._put_away(process, path, damage)
-        opened = process.opened.get(path) or self._environment(path)
+        opened = process.opened.get(path)
+        if opened is None:
+            opened = self._environment(path)
+        elif opened.read_only and not self._read_only:
+            # Readers that are inside meanwhile fail, and look again.
+            opened.env.close()
+            writable = self._environment(path)
+            opened.env, opened.tables, opened.read_only = writable.env, writable.tables, False
         try:
             self._prepare(opened)
             if doubtful and self.set_aside is None and (damage := list(check(_Unshared(opened)).problems)):
@@ -274,7 +284,7 @@ class LmdbStore:
         env = lmdb.open(
             path,
             map_size=max(self._bytes_max, file_bytes // mmap.PAGESIZE * mmap.PAGESIZE + limits.STORE_RESERVE_BYTES_MIN),
-            readonly=self._read_only and not os.access(data, os.W_OK),
+            readonly=self._read_only,  # opening the tables for writing waits for the one who writes
             create=not self._read_only,
             sync=self._sync,
             metasync=self._sync,
@@ -286,9 +296,8 @@ class LmdbStore:
             lib_version=0,
         )
         try:
-            return _Opened(
-                env, Tables(env, create=not self._read_only, bytes_max=self._bytes_max, map_full=lmdb.MapFullError)
-            )
+            tables = Tables(env, create=not self._read_only, bytes_max=self._bytes_max, map_full=lmdb.MapFullError)
+            return _Opened(env, tables, self._read_only)
         except BaseException:
             env.close()
             raise

@@ -61,6 +61,11 @@ def alone(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_marked(directory: Path) -> bool:
+    """True if this boot's first process has found the store whole, or had made it."""
+    return _mark(directory)[0] == clock.boot_id()
+
+
 def needs_verifying(directory: Path) -> bool:
     """True if the store was last written in another boot, and not always through to the disk."""
     try:
@@ -68,27 +73,30 @@ def needs_verifying(directory: Path) -> bool:
             return False
     except OSError:
         return False
+    boot_id, how = _mark(directory)
+    return how != _SYNC and boot_id != clock.boot_id()
+
+
+def _mark(directory: Path) -> tuple[str, str]:
+    """The boot that marked the store, and how it wrote; empty when nobody did."""
     try:
         boot_id, _, how = (directory / _BOOT).read_text().partition(" ")
     except (OSError, UnicodeDecodeError):
-        return True
-    return how != _SYNC and boot_id != clock.boot_id()
+        return "", ""
+    return boot_id, how
 
 
 def mark_boot(directory: Path, sync: bool) -> None:
     """Remember that this boot's processes found the store whole. One that wrote without ``sync`` marks it so."""
     path = directory / _BOOT
-    text = f"{clock.boot_id()} {_SYNC if sync else 'cache'}"
-    try:
-        if path.read_text() == text:
-            return
-    except (OSError, UnicodeDecodeError):
-        pass
+    mark = (clock.boot_id(), _SYNC if sync else "cache")
+    if _mark(directory) == mark:
+        return
     new = directory / (_BOOT + ".new")
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
         with open(descriptor, "w") as file:
-            file.write(text)
+            file.write(" ".join(mark))
         new.replace(path)
     except OSError as error:
         raise errors.StoreError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,104 @@
+"""The protocol: how the members of a cluster keep each session in two places and never show anybody an older state.
+
+This page is the theory of operation. Read it before the code; each section names the file that it describes.
+
+The shape
+    ``Engine.handle(event, now_ms)`` takes one event and gives a list of commands. It reads no clock, no store and no
+    socket, and keeps no entries (of peers' answers to an open question it keeps the deltas, until it is closed). What
+    it needs of an entry it asks for (``Read``, ``Scan``); what shall become of one it names as a pure function of
+    ``model`` (``Change``), which the executor applies inside the store's transaction.
+    The results come back as events (``Looked``, ``Scanned``, ``Changed``) before the next command is carried out. All
+    events of a turn share one transaction, and messages and answers leave only when that is durable: nobody is told
+    of something that a crash could take back. A caller's loop is these lines::
+
+        with store.write() as transaction:
+            for event in arrived:
+                carry_out(engine.handle(event, now_ms), transaction)  # and feed what results back to handle
+            carry_out(engine.flush(), transaction)
+        send_and_reply()
+        wait_until(engine.deadline_ms())  # then handle(Ticked()), or earlier whatever arrives
+
+Roles and epochs
+    A member is PRIMARY, BACKUP or PROXY for a session. Only the primary commits. A backup holds everything that the
+    primary does; a proxy holds no data and knows who does. An *epoch* (reign, chooser, list number) totally orders
+    who may be primary: a promotion or a hand-over raises the reign, a new backup list the list number, and the
+    chooser, a hash of the promoting member's name and incarnation, makes two promotions of one reign differ. Epochs
+    decide roles and nothing else. Data is decided by causality alone: each value has a dot (incarnation, number),
+    each copy a context of what it has seen, and merging (``model.delta``) drops a value only when one side has seen
+    it and carries it no more. So every message may be lost, repeated, delayed or reordered. Deletion of a session is
+    a tombstone and wins over everything; expiry leaves no trace.
+
+The flight of a change (``serve``, ``replicate``)
+    A commit arrives as ``Requested`` and becomes a job. ``DoCommit`` gives it the store's next number and an outbox
+    row. If the entry is not primary here, the job is passed on to the member that is closer. Else a *flight* begins:
+    the backups are sent the delta to what each last acknowledged (the whole entry where that is not remembered; a
+    holder that lacks the base says so), and answer with the context that they now have. When as many holders as the
+    manager wants copies have a number, its outbox row goes and whoever waits for it is answered "protected". A backup
+    that is silent for ``backup_timeout_ms`` gets company: another one is chosen in parallel. When nobody can take the
+    copy, or ``commit_timeout_ms`` is over, the answer says "not protected", and the store says so before it leaves
+    (the row is marked, or the list of backups is short): a later life must know which changes users were told of. A
+    read that shows a change in flight waits for it as its writer does.
+
+Make before break (``replicate``)
+    A holder is given up only by ``Release``, sent when every holder of the new list has everything; until then the
+    old ones stay listed. A member that is no longer listed keeps its copy until that message comes, and asks after it
+    if it does not come.
+
+Leases (``members``)
+    Every third of ``lease_ms`` each member sends each other one a heartbeat. Who answers it grants a lease: until
+    ``lease_ms`` after the heartbeat was *sent* it will acknowledge no write as a successor in the sender's sessions.
+    Sender and granter count on their own clocks from the same instant, so neither needs the other's time. A worker
+    serves an entry in place only while all backups of that entry have granted leases that still run; else it asks
+    the agent, which asks the backups. So a paused, cut-off or agentless machine shows nothing that was overwritten
+    elsewhere. A member that has been silent for ``lease_ms`` is suspect: no inquiry or comparison waits for it, and it
+    gets no new copies. It is dead when the network says so, or after ``dead_ms``; only then is it replaced.
+
+Ask, promise, promote (``inquire``)
+    A holder whose primary is gone does not promote itself at once. It asks every reachable member about the key and
+    names the next reign. Each answers what it holds beyond the asker, with the promise to acknowledge nothing for
+    this key under a lower reign; or that it is the primary, or hears it, and then nobody promotes and requests are
+    relayed through the one that answered; or that it knows a higher epoch or promise, and the asker tries again above
+    that. The asker waits for each until it answers or is suspect, merges what came, and promotes itself. Its promotion
+    is a change like any other, with a flight that acknowledges nothing until the leases that anybody granted to the
+    old primary have run out: so the first answers may wait for one lease, and nobody's older answer comes after them.
+    A primary that is refused for a promise asks in its turn. There is no message "take over": a request that reaches
+    the first living backup is the reason, and sessions without requests are swept after ``sweep_delay_ms``.
+
+Comparison (``compare``)
+    A new life does not trust its store. It names what it holds, in batches, by epoch and context, and each peer
+    answers where it is ahead; until its turn has come no entry may be served in place, and a request for one has it
+    compared at once. Where another is ahead, this member steps down: if every change of its own that the successor
+    lacks was answered to nobody (an unmarked outbox row), it takes the successor's entry whole and the workers'
+    repeats bring those changes, applied once by id; else it merges and passes on what the successor lacks
+    (``Contribute``), and keeps its copy until that is acknowledged. Where somebody knows a later epoch whose holders
+    are all gone, the newest data is asked about and promoted like any other.
+
+Doubt after standing still (``engine``)
+    A process that was stopped for longer than two leases first handles frames that lay waiting and only then the news
+    that others have replaced it. So after such a gap a member doubts everything: requests for sessions that it holds
+    wait, and none is promoted for a loss, until each member that it knew has answered a heartbeat sent since, or
+    ``cold_start_ms`` is over; then it compares as after a start. A forwarded commit that was long under way is not
+    applied at all: its id may have left the entry's memory of recent commits, and it may have been done elsewhere.
+
+Sweeps (``sweep``)
+    Work on many sessions is a ``Scan`` of one of the store's lists, a bounded number of entries each, between the
+    requests: what names a lost member (promote, choose a backup, drop a proxy whose holders are all gone), what lacks
+    a backup, what a joining member must be told, what is due to expire, what a leaving member hands over. Only a
+    primary expires a session. A backup whose time seems over asks; it never decides.
+
+Reading order
+    ``messages``   everything that members, and a worker and its agent, say to each other
+    ``commands``   events in, commands out, facts for people; and the settings
+    ``engine``     the table from event to handler; start, readiness, doubt
+    ``members``    who is alive; leases; where the next copy goes (``placement``)
+    ``serve``      a request from its arrival to its answer
+    ``replicate``  a change from the primary to its backups
+    ``inquire``    ask, promise, promote
+    ``compare``    who knows better
+    ``sweep``      work on many sessions
+    ``changes``    which pure function of ``model`` each ``Change`` names
+    ``core``       what the parts share
+
+What is absent on purpose: a clock, chance, entries in memory, locks, retries inside a call, a coordinator, and any
+agreement on who is a member. Two views may differ; epochs, promises and leases hold all the same.
+"""

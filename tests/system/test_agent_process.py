@@ -1,0 +1,325 @@
+"""Real agents: one per member, replaced when killed, ended in order; and `understudy run` around a command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy.agent.control import Control, ask
+from understudy.agent.takeover import LIVES_NOTE, open_store
+from understudy.config import load
+from understudy.demo.cluster import HOST, free_ports
+from understudy.errors import AgentUnavailable
+
+WAIT_S = 30.0
+POLL_S = 0.02
+SECRET = "a secret that is long enough for tests"
+RECORDER = "import pathlib, signal, sys, time; {}; p = pathlib.Path(sys.argv[1]); p.touch(); time.sleep(600)"
+
+
+class Running:
+    """One process, and what it says on stderr."""
+
+    def __init__(self, said: Path, command: list[str], environ: dict[str, str], cwd: Path) -> None:
+        self._said = said
+        with said.open("w") as stderr:
+            self._process = subprocess.Popen(command, env=environ, stderr=stderr, cwd=cwd, process_group=0)
+        self.pid = self._process.pid
+        self.kill = self._process.kill
+        self.poll = self._process.poll
+        self.send_signal = self._process.send_signal
+
+    def wait(self) -> int:
+        """Its exit code, when it has ended."""
+        return self._process.wait(WAIT_S)
+
+    def said(self) -> str:
+        return self._said.read_text()
+
+
+class Member:
+    """One member's directory, environment and processes."""
+
+    def __init__(self, base: Path, name: str, port: int, seeds: list[int]) -> None:
+        self.name = name
+        self.directory = base / f"{name}-{port}"
+        self.processes: list[Running] = []
+        self.environ = {key: value for key, value in os.environ.items() if not key.startswith("UNDERSTUDY_")} | {
+            "UNDERSTUDY_DIR": str(self.directory),
+            "UNDERSTUDY_MEMBER": name,
+            "UNDERSTUDY_LISTEN": f"{HOST}:{port}",
+            "UNDERSTUDY_SEEDS": ",".join(f"{HOST}:{seed}" for seed in seeds),
+            "UNDERSTUDY_SECRET": SECRET,
+            "UNDERSTUDY_COLD_START_MS": "300",
+            "UNDERSTUDY_LINGER": "1s",
+        }
+
+    def start(self, *arguments: str, module: str = "understudy.agent") -> Running:
+        """One process of ours, without waiting for it."""
+        said = self.directory.parent / f"{self.directory.name}-{len(self.processes)}.said"
+        process = Running(said, [sys.executable, "-m", module, *arguments], self.environ, self.directory.parent)
+        self.processes.append(process)
+        return process
+
+    def started(self, *arguments: str) -> Running:
+        """An agent that is ready."""
+        process = self.start(*arguments)
+        until(lambda: self.status().get("pid") == process.pid and self.status().get("ready"))
+        return process
+
+    def status(self) -> dict[str, Any]:
+        """What its agent says, nothing if there is none."""
+        try:
+            return ask(self.directory, "status")
+        except AgentUnavailable:
+            return {}
+
+    def standing(self, other: str) -> str | None:
+        return next((m["standing"] for m in self.status().get("members", ()) if m["name"] == other), None)
+
+    def log(self) -> str:
+        return (self.directory / "agent.log").read_text()
+
+    def store_says(self) -> tuple[bool, int]:
+        """Whether the store is an agent's, and how many lives it remembers."""
+        store = open_store(load(environ=self.environ), self.directory)
+        try:
+            with store.write() as transaction:
+                return transaction.owner() is not None, (transaction.note(LIVES_NOTE) or b"\x90")[0] & 0x0F
+        finally:
+            store.close()
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for the processes to come to a state."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come to this"
+        time.sleep(POLL_S)
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Iterator[tuple[Member, Member]]:
+    """Two members that know each other; neither runs yet."""
+    ports = free_ports(2)
+    pair = Member(tmp_path, "a", ports[0], ports), Member(tmp_path, "b", ports[1], ports)
+    yield pair
+    for member in pair:
+        member.end()
+
+
+@pytest.fixture
+def a(members: tuple[Member, Member]) -> Member:
+    return members[0]
+
+
+# --- one agent per member -------------------------------------------------------------------------------------------
+
+
+def test_two_agents_of_one_member_never_run(a: Member) -> None:
+    """Of several agents that are started for one directory at once, one runs; the others say so and end."""
+    started = [a.start() for _ in range(4)]
+    until(lambda: sum(process.poll() is None for process in started) == 1 and a.status())
+    [agent] = [process for process in started if process.poll() is None]
+    assert a.status()["pid"] == agent.pid == int((a.directory / "agent.pid").read_text())
+    for process in started:
+        if process is not agent:
+            assert process.poll() == 0
+            assert "already running" in process.said()
+
+
+def test_a_killed_agent_is_replaced_at_once(a: Member) -> None:
+    """S23, S26: after kill -9 a new agent takes lock, socket, port and store over, as another life."""
+    first = a.started()
+    incarnation = a.status()["incarnation"]
+    first.kill()
+    first.wait()
+    assert a.status() == {}
+    began_s = time.monotonic()
+    second = a.start()
+    until(lambda: a.status().get("pid") == second.pid)
+    assert time.monotonic() - began_s < 10
+    assert a.status()["incarnation"] != incarnation
+    assert a.store_says() == (True, 2)
+
+
+def test_sigterm_ends_an_agent_cleanly(members: tuple[Member, Member]) -> None:
+    """SIGTERM hands over and ends with 0: socket and pid file are gone, the store is given back, the peer knows."""
+    a, b = members
+    first, _ = a.started(), b.started()
+    until(lambda: b.standing("a") == "alive")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait() == 0
+    until(lambda: b.standing("a") == "left")
+    assert not (a.directory / "agent.sock").exists() and not (a.directory / "agent.pid").exists()
+    assert a.store_says()[0] is False
+    assert '"fact": "drained"' in a.log()
+
+
+def test_a_killed_agent_leaves_the_store_to_the_next(a: Member) -> None:
+    """After kill -9 the store stays an agent's: a worker without a cluster does not begin to write in it."""
+    first = a.started()
+    first.kill()
+    first.wait()
+    assert a.store_says()[0] is True
+
+
+def test_a_killed_member_is_noticed(members: tuple[Member, Member]) -> None:
+    """S22: the other member reports a killed one as dead, and its next life as alive."""
+    a, b = members
+    first, _ = a.started(), b.started()
+    until(lambda: b.standing("a") == "alive" and a.standing("b") == "alive")
+    first.kill()
+    until(lambda: b.standing("a") == "dead")
+    a.started()
+    until(lambda: b.standing("a") == "alive" and a.standing("b") == "alive")
+
+
+def test_an_agent_without_workers_ends_after_its_time(a: Member) -> None:
+    """With --linger an agent stays while a worker is attached, and drains when none has been for `linger`."""
+    agent = a.started("--linger", "--detach", "--quiet")
+    worker = Control(a.directory, kind="worker")
+    until(lambda: a.status()["connections"])
+    worker.close()
+    assert agent.wait() == 0
+    assert '"no worker is attached"' in a.log()
+
+
+def test_a_second_signal_ends_at_once(a: Member) -> None:
+    """Who signals twice does not wait for the hand-over; nothing depends on a clean end."""
+    agent = a.started()
+    os.kill(agent.pid, signal.SIGSTOP)
+    os.kill(agent.pid, signal.SIGTERM)
+    os.kill(agent.pid, signal.SIGINT)
+    os.kill(agent.pid, signal.SIGCONT)
+    assert agent.wait() == 0
+    assert not (a.directory / "agent.sock").exists()
+
+
+# --- what cannot start ------------------------------------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_said(members: tuple[Member, Member]) -> None:
+    """An agent whose port somebody else has ends with 2, and says which port, also in the directory."""
+    a, b = members
+    a.started()
+    b.environ["UNDERSTUDY_LISTEN"] = a.environ["UNDERSTUDY_LISTEN"]
+    process = b.start()
+    assert process.wait() == 2
+    error = process.said()
+    assert f"cannot listen on {a.environ['UNDERSTUDY_LISTEN']}: the address is in use" in error
+    assert "the address is in use" in (b.directory / "agent.error").read_text()
+    b.environ["UNDERSTUDY_LISTEN"] = f"{HOST}:{free_ports(1)[0]}"
+    b.started()
+    assert not (b.directory / "agent.error").exists()
+
+
+def test_a_name_that_lives_is_refused(members: tuple[Member, Member]) -> None:
+    """S26: a second member with the name of a living one does not start; the living one goes on."""
+    a, b = members
+    a.started()
+    b.environ["UNDERSTUDY_MEMBER"] = "a"
+    process = b.start()
+    assert process.wait() == 2
+    error = process.said()
+    assert "another living member" in error and "UNDERSTUDY_MEMBER" in error
+    assert a.status()["ready"]
+
+
+def test_an_unreadable_store_is_said(a: Member) -> None:
+    """A store that is no store ends the start with 2 and a message that names the file, not with a traceback."""
+    agent = a.started()
+    agent.kill()
+    agent.wait()
+    data = a.directory / "store" / "data.mdb"
+    data.write_bytes(b"no store at all" * 1_000)
+    process = a.start()
+    assert process.wait() == 2
+    error = process.said()
+    assert str(a.directory / "store") in error and "Traceback" not in error
+    assert data.read_bytes().startswith(b"no store at all"), "nothing was lost"
+
+
+# --- understudy run -------------------------------------------------------------------------------------------------
+
+
+def run(member: Member, tmp_path: Path, does: str = "pass") -> tuple[Running, Path]:
+    """`understudy run` with a command that is up."""
+    marker = tmp_path / "up"
+    process = member.start("run", "--", sys.executable, "-c", RECORDER.format(does), str(marker), module="understudy")
+    until(marker.exists)
+    return process, marker
+
+
+def test_run_starts_the_agent_first_and_ends_it_last(a: Member, tmp_path: Path) -> None:
+    """When the command starts the member is ready; SIGTERM ends the command first, then the agent."""
+    does = (
+        "signal.signal(15, lambda *_: (pathlib.Path(sys.argv[1] + '.sock').write_text("
+        f"str(pathlib.Path({str(a.directory / 'agent.sock')!r}).exists())), sys.exit(5)))"
+    )
+    supervisor, marker = run(a, tmp_path, does)
+    assert a.status()["ready"]
+    agent = a.status()["pid"]
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait() == 5
+    assert Path(f"{marker}.sock").read_text() == "True"
+    assert gone(agent)
+    assert '"fact": "drained"' in a.log()
+
+
+def test_run_replaces_a_killed_agent(a: Member, tmp_path: Path) -> None:
+    """S23: the agent under `run` is killed: another one is there within a second, and the command never ended."""
+    supervisor, _ = run(a, tmp_path)
+    first = a.status()["pid"]
+    os.kill(first, signal.SIGKILL)
+    until(lambda: a.status().get("pid", first) != first)
+    assert supervisor.poll() is None
+    second = a.status()["pid"]
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait() == 128 + signal.SIGTERM
+    assert gone(second)
+
+
+def test_no_agent_stays_behind_a_killed_supervisor(a: Member, tmp_path: Path) -> None:
+    """kill -9 of `understudy run`: its agent, to which no worker is attached, ends by itself after `linger`."""
+    supervisor, _ = run(a, tmp_path, "import os; print(os.getpid(), file=open(sys.argv[1] + '.pid', 'w'))")
+    agent = a.status()["pid"]
+    supervisor.kill()
+    try:
+        until(lambda: gone(agent))
+    finally:
+        os.kill(int((tmp_path / "up.pid").read_text()), signal.SIGKILL)
+
+
+def test_run_does_not_start_its_command_without_an_agent(members: tuple[Member, Member], tmp_path: Path) -> None:
+    """When the agent refuses to start, `run` ends with its code and message; the command never ran."""
+    a, b = members
+    a.started()
+    b.environ["UNDERSTUDY_LISTEN"] = a.environ["UNDERSTUDY_LISTEN"]
+    marker = tmp_path / "ran"
+    process = b.start("run", "--", "touch", str(marker), module="understudy")
+    assert process.wait() == 2
+    error = process.said()
+    assert "the address is in use" in error
+    assert not marker.exists()
