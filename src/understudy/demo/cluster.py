@@ -142,6 +142,8 @@ class Cluster:
             member = self.members[name]
             assert not self.runs(name), f"member {name} runs already"
             member.directory.mkdir(mode=0o700, exist_ok=True)
+            # A killed server leaves it, and the process id in it may be somebody else's by now.
+            (member.directory / SERVER_PID_NAME).unlink(missing_ok=True)
             with member.output.open("ab") as output:
                 member.process = subprocess.Popen(
                     self._command(member),

@@ -127,13 +127,18 @@ def times_of(delta: Delta, now_ms: int) -> Times:
     )
 
 
-def merged_recent(mine: tuple[bytes, ...], theirs: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Both sides' commit ids, the newest ``RECENT_COMMITS_MAX`` of each side's order."""
-    if not theirs or mine == theirs:
-        return mine
-    known = set(theirs)
-    joined = tuple(commit_id for commit_id in mine if commit_id not in known) + theirs
-    return joined[-limits.RECENT_COMMITS_MAX :]
+def merged_recent(entry: Entry, delta: Delta) -> tuple[bytes, ...]:
+    """The commit ids of a merged copy: of the side that has seen all of the other; of both if neither has.
+
+    Ours come last then, so that they leave last: nothing that was committed here a moment ago is forgotten for
+    what another member brings from long ago.
+    """
+    if covers(delta.context, entry.context):
+        return delta.recent
+    if covers(entry.context, delta.context):
+        return entry.recent
+    known = set(entry.recent)
+    return tuple(commit_id for commit_id in delta.recent if commit_id not in known) + entry.recent
 
 
 def with_merged(entry: Entry, delta: Delta, now_ms: int) -> Entry:
@@ -146,7 +151,7 @@ def with_merged(entry: Entry, delta: Delta, now_ms: int) -> Entry:
         entry,
         context=united(entry.context, delta.context),
         attributes=merged_attributes(entry.attributes, entry.context, delta),
-        recent=merged_recent(entry.recent, delta.recent),
+        recent=merged_recent(entry, delta),
         times=times,
     )
 

@@ -461,6 +461,10 @@ class Engine:
             case c.Expire():
                 if event.outcome is Outcome.REMOVED and event.before is not None and not event.before.ended:
                     self.sweeps.forget(key, event.before)
+            case c.ReleaseCopy():
+                if event.outcome is Outcome.STORED:
+                    # Who releases us has everything: a hand-over, too, has arrived, whatever became of its answer.
+                    self.service.again(self.replication.drop(key))
             case c.DropLost():
                 self.sweeps.lost(event)
 

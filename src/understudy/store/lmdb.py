@@ -34,7 +34,8 @@ _DATABASES_MAX = 16
 _TRIES = 3
 """Of a read transaction that another thread's change of the map, or another process's, has made void."""
 _NOTHING = Reading(None, True)
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""LMDB says "input/output error" when the disk took a part of a page's bytes, which is how a full one begins."""
 
 
 class _Opened:
@@ -241,8 +242,11 @@ class LmdbStore:
                 opening.make_directory(self._directory)
             # Once this boot's first process has found the store whole, nobody waits for anybody.
             quick = opening.is_marked(self._directory)
-            with _explaining(str(path)), nullcontext() if quick else opening.alone(self._directory):
-                opened = self._open_alone(process, os.path.realpath(path))
+            try:
+                with _explaining(str(path)), nullcontext() if quick else opening.alone(self._directory):
+                    opened = self._open_alone(process, os.path.realpath(path))
+            except OSError as error:
+                raise errors.StoreError(f"the store {path} cannot be opened: {error}. Check its owner") from error
             opened.references += 1
             self._opened = opened
             return opened
@@ -460,8 +464,6 @@ def _explaining(path: str) -> Iterator[None]:
         yield
     except lmdb.Error as error:
         raise _explained(error, path) from error
-    except OSError as error:
-        raise errors.StoreError(f"the store {path} cannot be opened: {error.strerror}. Check its owner") from error
 
 
 def _explained(error: lmdb.Error, path: str) -> errors.StoreError:
@@ -472,7 +474,9 @@ def _explained(error: lmdb.Error, path: str) -> errors.StoreError:
             "store less in each session"
         )
     if error.code in _NO_ROOM:
-        return errors.StoreFull(f"the disk of the store {path} is full ({error}): make room on it")
+        return errors.StoreFull(f"the disk of the store {path} is full or fails ({error}): make room on it")
+    if isinstance(error, lmdb.NotFoundError):
+        return errors.StoreError(f"there is no whole store at {path}: no member has made it yet")
     if isinstance(error, lmdb.ReadersFullError):
         return errors.StoreError(f"more than {limits.STORE_READERS_MAX} threads read the store {path} at once")
     if error.code in (errno.EACCES, errno.EPERM, errno.EROFS):

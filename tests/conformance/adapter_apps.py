@@ -1,0 +1,284 @@
+"""One small application, written for each adapter, and one way to call it: what the adapters' conformance suite runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import flask
+from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from understudy.asgi import SessionMiddleware as AsgiMiddleware
+from understudy.cluster import Cluster
+from understudy.flask import Understudy
+from understudy.wsgi import SessionMiddleware as WsgiMiddleware
+
+View = Callable[[Any], "str | Iterator[str]"]
+
+
+class Boom(Exception):
+    """What a view raises."""
+
+
+@dataclass
+class Response:
+    status: int = 0
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: str = ""
+    raised: bool = False
+    """The application's error reached the server."""
+
+    @property
+    def cookie(self) -> str | None:
+        """What ``Set-Cookie`` brings: None if there is none, "" if it takes the cookie away."""
+        line = self.set_cookie
+        return None if line is None else line.partition(";")[0].partition("=")[2]
+
+    @property
+    def set_cookie(self) -> str | None:
+        found = [value for name, value in self.headers if name.lower() == "set-cookie"]
+        assert len(found) < 2, "two cookies were sent"
+        return found[0] if found else None
+
+    def header(self, name: str) -> str | None:
+        found = [value for key, value in self.headers if key.lower() == name.lower()]
+        return ", ".join(found) if found else None
+
+
+@dataclass
+class App:
+    """An application with an adapter around it. ``view`` is what its next request does with the session."""
+
+    call: Callable[[App, str, str, Callable[[], None]], Response]
+    cluster: Callable[[], Cluster]
+    view: View = lambda session: "nothing"
+
+    def get(
+        self, view: View, cookie: str = "", *, scheme: str = "http", on_first_byte: Callable[[], None] = lambda: None
+    ) -> Response:
+        self.view = view
+        return self.call(self, cookie, scheme, on_first_byte)
+
+
+# --- WSGI, and Flask as what it is for a server ----------------------------------------------------------------------
+
+
+def _call_wsgi(
+    wsgi: Callable[..., Any], cookie: str, scheme: str, on_first_byte: Callable[[], None], name: str = "session"
+) -> Response:
+    environ: dict[str, Any] = {"wsgi.url_scheme": scheme}
+    setup_testing_defaults(environ)
+    if cookie:
+        environ["HTTP_COOKIE"] = f"other=1; {name}={cookie}"
+    response = Response()
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        response.status, response.headers = int(status.split()[0]), headers
+        return write
+
+    def write(data: bytes) -> None:
+        if data and not response.body:
+            on_first_byte()
+        response.body += data.decode()
+
+    parts: Any = []
+    try:
+        parts = wsgi(environ, start_response)
+        for part in parts:
+            assert response.status, "a part of the body came before the response began"
+            write(part)
+    except Boom:
+        response.raised, response.status = True, 500
+    finally:
+        if hasattr(parts, "close"):
+            parts.close()
+    return response
+
+
+def wsgi_app(**keywords: Any) -> App:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        result = app.view(environ["understudy.session"])
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Vary", "Accept")])
+        return [result.encode()] if isinstance(result, str) else (part.encode() for part in result)
+
+    middleware = WsgiMiddleware(application, **keywords)
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_wsgi(middleware, cookie, scheme, on_first_byte),
+        lambda: middleware.cluster,
+    )
+    return app
+
+
+def wsgi_generator_app(**keywords: Any) -> App:
+    """As a generator: nothing of the application runs before the server asks for the first part."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Vary", "Accept")])
+        result = app.view(environ["understudy.session"])
+        for part in [result] if isinstance(result, str) else result:
+            yield part.encode()
+
+    middleware = WsgiMiddleware(application, **keywords)
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_wsgi(middleware, cookie, scheme, on_first_byte),
+        lambda: middleware.cluster,
+    )
+    return app
+
+
+def wsgi_write_app(**keywords: Any) -> App:
+    """With the ``write`` that ``start_response`` gives."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        write = start_response("200 OK", [("Content-Type", "text/plain"), ("Vary", "Accept")])
+        result = app.view(environ["understudy.session"])
+        for part in [result] if isinstance(result, str) else result:
+            write(part.encode())
+        return []
+
+    middleware = WsgiMiddleware(application, **keywords)
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_wsgi(middleware, cookie, scheme, on_first_byte),
+        lambda: middleware.cluster,
+    )
+    return app
+
+
+def flask_app(**keywords: Any) -> App:
+    application = flask.Flask("shop")
+    Understudy(application, **keywords)
+
+    @application.get("/")
+    def view() -> Any:
+        result = app.view(flask.session)
+        if isinstance(result, str):
+            body: Any = result
+        else:
+            body = flask.stream_with_context(result)
+        return flask.Response(body, headers={"Vary": "Accept"})
+
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_wsgi(application, cookie, scheme, on_first_byte),
+        lambda: application.extensions["understudy"],
+    )
+    return app
+
+
+# --- ASGI ------------------------------------------------------------------------------------------------------------
+
+
+def _call_asgi(asgi: Callable[..., Any], cookie: str, scheme: str, on_first_byte: Callable[[], None]) -> Response:
+    response = Response()
+    headers = [(b"host", b"localhost")]
+    if cookie:
+        headers.append((b"cookie", f"other=1; session={cookie}".encode("latin-1")))
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": scheme}
+    scope |= {"path": "/", "raw_path": b"/", "query_string": b"", "headers": headers, "server": ("localhost", 80)}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            assert not response.status, "the response began twice"
+            response.status = message["status"]
+            response.headers = [(name.decode(), value.decode("latin-1")) for name, value in message["headers"]]
+        else:
+            assert response.status, "a part of the body came before the response began"
+            data = message.get("body", b"")
+            if data and not response.body:
+                on_first_byte()
+            response.body += data.decode()
+
+    async def main() -> None:
+        try:
+            await asgi(scope, receive, send)
+        except Boom:
+            response.raised, response.status = True, response.status or 500
+
+    asyncio.run(main())
+    return response
+
+
+def asgi_app(**keywords: Any) -> App:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        result = app.view(scope["session"])
+        start = {"type": "http.response.start", "status": 200}
+        await send(start | {"headers": [(b"content-type", b"text/plain"), (b"vary", b"Accept")]})
+        for part in [result] if isinstance(result, str) else result:
+            await send({"type": "http.response.body", "body": part.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    middleware = AsgiMiddleware(application, **keywords)
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_asgi(middleware, cookie, scheme, on_first_byte),
+        lambda: middleware.cluster,
+    )
+    return app
+
+
+def starlette_app(**keywords: Any) -> App:
+    async def view(request: StarletteRequest) -> Any:
+        # A view that never asks for its session is not given it here either.
+        result = app.view(_Lazily(request))
+        if isinstance(result, str):
+            return PlainTextResponse(result, headers={"vary": "Accept"})
+
+        async def parts() -> Any:
+            for part in result:
+                yield part
+
+        return StreamingResponse(parts(), headers={"vary": "Accept"})
+
+    application = Starlette(routes=[Route("/", view)])
+    clusters: list[Cluster] = []
+
+    def middleware(inner: Any, **given: Any) -> AsgiMiddleware:
+        made = AsgiMiddleware(inner, **given)
+        clusters.append(made.cluster)
+        return made
+
+    application.add_middleware(middleware, **keywords)  # type: ignore[arg-type]
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_asgi(application, cookie, scheme, on_first_byte),
+        lambda: clusters[0],
+    )
+    return app
+
+
+class _Lazily:
+    """``request.session``, asked for when something of it is used."""
+
+    def __init__(self, request: StarletteRequest) -> None:
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request.session, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._request.session[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._request.session[name] = value
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._request.session
+
+    def __len__(self) -> int:
+        return len(self._request.session)
+
+
+ADAPTERS: dict[str, Callable[..., App]] = {
+    "flask": flask_app,
+    "wsgi": wsgi_app,
+    "wsgi generator": wsgi_generator_app,
+    "wsgi write": wsgi_write_app,
+    "asgi": asgi_app,
+    "starlette": starlette_app,
+}
