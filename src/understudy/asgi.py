@@ -152,9 +152,11 @@ class _Response:
             headers.append((b"vary", with_vary(vary).encode("latin-1")))
         cookie = visit.cookie_now
         if cookie is not None:
-            # A cookie with a lifetime is renewed whenever the access is recorded, so that it outlives the session.
-            is_renewed = self._is_persistent and visit.opened is not None
-            is_renewed = is_renewed and visit.opened.times.accessed_ms != accessed_ms  # type: ignore[union-attr]
+            assert visit.opened is not None
+            # A cookie with a lifetime is renewed at the rate at which accesses are recorded, so that it does not end
+            # before the session does.
+            age_ms = visit.opened.times.accessed_ms - accessed_ms
+            is_renewed = bool(cookie) and self._is_persistent and age_ms >= config.touch_every_ms
             if cookie != visit.cookie or is_renewed:
                 is_https = self._scope.get("scheme") in ("https", "wss")
                 max_age_s = config.idle_timeout_ms // 1000 if self._is_persistent else None

@@ -84,7 +84,7 @@ class _Response:
         """What the server is given to send."""
         wrapper = self._environ.get("wsgi.file_wrapper")
         is_whole = isinstance(parts, list | tuple) or (isinstance(wrapper, type) and isinstance(parts, wrapper))
-        if is_whole and self._beginning is not None:
+        if is_whole and self._beginning is not None and self._write is None:
             # All of the application's work is done, and the server may send a list or a file in its own, quicker way.
             refusal = self._begin()
             return parts if refusal is None else refusal

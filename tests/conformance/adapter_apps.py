@@ -1,4 +1,4 @@
-"""One small application, written for each adapter, and one way to call it: what the adapters' conformance suite runs."""
+"""One small application, written for each adapter, and one way to call it, for the adapters' conformance suite."""
 
 from __future__ import annotations
 
@@ -181,8 +181,12 @@ def _call_asgi(asgi: Callable[..., Any], cookie: str, scheme: str, on_first_byte
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": scheme}
     scope |= {"path": "/", "raw_path": b"/", "query_string": b"", "headers": headers, "server": ("localhost", 80)}
 
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not messages:
+            await asyncio.Event().wait()  # the client stays until it has the whole response
+        return messages.pop()
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -266,6 +270,9 @@ class _Lazily:
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._request.session[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._request.session[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self._request.session

@@ -214,7 +214,7 @@ def test_ids_that_we_did_not_mint_are_not_adopted(app: App, forged: str) -> None
     """S05: the session is empty and new, and a write brings another id."""
     assert app.get(shown, forged).body == "{}"
     response = app.get(setting(n=1), forged)
-    assert response.cookie and forged.partition(".")[0] not in response.cookie
+    assert response.cookie and response.cookie.partition(".")[0] != forged.partition(".")[0]
 
 
 def test_logout_takes_the_cookie_away_and_ends_the_session(app: App) -> None:
@@ -237,11 +237,9 @@ def test_logout_takes_the_cookie_away_and_ends_the_session(app: App) -> None:
 def test_a_request_whose_session_ends_while_it_runs_writes_nothing(app: App) -> None:
     """S04: it sends no cookie, so that it cannot overwrite that of the next login."""
     _, cookie = browse(app, setting(user="ada"))
-    other = type(app)(app.call, app.cluster)
 
     def slow(session: Any) -> str:
         assert session["user"] == "ada"
-        logout = threading.Thread(target=other.get, args=(lambda s: s.invalidate() or "out", cookie))
         app.view = lambda s: s.invalidate() or "out"
         logout = threading.Thread(target=app.call, args=(app, cookie, "http", lambda: None))
         logout.start()

@@ -14,21 +14,13 @@ from tests.system.cluster import Cluster, Slow, Visitor, check_store, sessions_c
 NAMES = ("a", "b", "c")
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Cluster]:
-    with sessions_cluster(NAMES) as cluster:
-        yield cluster
-
-
 @pytest.fixture
-def cluster(shared: Cluster) -> Cluster:
-    """All members alive, whatever the test before has done to them."""
-    for name in NAMES:
-        shared.resume(name)
-    shared.start()
-    shared.wait_ready()
-    wait_protected(shared, NAMES)
-    return shared
+def cluster() -> Iterator[Cluster]:
+    """Of its own for each test: what one does to its members is not the beginning of the next."""
+    with sessions_cluster(NAMES) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        yield cluster
 
 
 @pytest.fixture

@@ -367,6 +367,19 @@ def test_a_larger_map_of_another_process_is_adopted(make: Callable[..., LmdbStor
         assert not holds(store, 1)
 
 
+def test_a_reader_adopts_a_larger_map_too(make: Callable[..., LmdbStore], tmp_path: Path) -> None:
+    """S50: a worker that only reads, started with the old ``bytes_max``, reads on and sees what lies beyond it."""
+    writer = make(bytes_max=MIB)
+    put(writer, 1)
+    writer.close()
+    reader = make(bytes_max=MIB, read_only=True)
+    assert holds(reader, 1)
+    with spawned(tmp_path, 16 * MIB, 2 * MIB) as write:
+        write("one")
+        assert reader.read(key(1)).entry == entry()
+        assert note(reader, "one") == bytes(2 * MIB)
+
+
 def test_reading_only_makes_and_changes_nothing(make: Callable[..., LmdbStore], tmp_path: Path) -> None:
     """S07: a reader without a store says that there is none; with one it sees what others write, and cannot write."""
     reader = make(read_only=True)

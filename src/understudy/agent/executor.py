@@ -122,9 +122,7 @@ class Executor:
 
     def _change(self, key: bytes, what: c.What, transaction: Transaction) -> c.Changed:
         before: Entry | None = None
-        environment = Environment(
-            self._settings, self.now_ms(), transaction.next_number, transaction.is_nearly_full
-        )
+        environment = Environment(self._settings, self.now_ms(), transaction.next_number, transaction.is_nearly_full)
 
         def function(entry: Entry | None) -> tuple[Outcome, Entry | None]:
             nonlocal before

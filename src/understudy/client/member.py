@@ -96,8 +96,9 @@ class Member:
         """For tests and tools; a web worker keeps everything until its process ends."""
         _members.pop(self.directory, None)
         self.agent.close()
-        for link in self._loops.values():
-            link.close()
+        for loop, link in self._loops.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(link.close)
         self.leases.close()
         self.store.close()
 

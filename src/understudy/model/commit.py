@@ -263,4 +263,3 @@ def _with_id(entry: Entry, commit: Commit) -> tuple[bytes, ...]:
 def _exceeds(attributes: Attributes, stamp: Stamp) -> bool:
     size = sum(len(name) + sum(len(s.value) for s in siblings) for name, siblings in attributes.items())
     return size > stamp.bytes_max or len(attributes) > limits.ATTRIBUTES_MAX
-

@@ -143,10 +143,7 @@ def merged_recent(entry: Entry, delta: Delta) -> tuple[bytes, ...]:
 
 def with_merged(entry: Entry, delta: Delta, now_ms: int) -> Entry:
     """``entry`` with the data of ``delta`` merged in; role, location and epoch stay as they are."""
-    if entry.context:
-        times = merged_times(entry.times, delta, now_ms)
-    else:
-        times = times_of(delta, now_ms)
+    times = merged_times(entry.times, delta, now_ms) if entry.context else times_of(delta, now_ms)
     return msgspec.structs.replace(
         entry,
         context=united(entry.context, delta.context),

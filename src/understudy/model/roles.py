@@ -120,7 +120,13 @@ def promised(entry: Entry | None, promise: Promise, member: str, location: Locat
 
 
 def promoted(
-    entry: Entry, promise: Promise, member: str, backups: tuple[str, ...], found: Iterable[Delta], now_ms: int, number: int
+    entry: Entry,
+    promise: Promise,
+    member: str,
+    backups: tuple[str, ...],
+    found: Iterable[Delta],
+    now_ms: int,
+    number: int,
 ) -> Changed:
     """This member as the primary under the reign that it asked for, with everything that the others held merged in.
 
@@ -169,7 +175,9 @@ def handed_over(entry: Entry, to: str, chooser: int, number: int) -> Changed:
     return Outcome.STORED, msgspec.structs.replace(placed(entry, entry.primary, location), number=number)
 
 
-def stepped_down(entry: Entry, whole: Delta, member: str, unanswered: Set[int], incarnations: Set[int], now_ms: int) -> Changed:
+def stepped_down(
+    entry: Entry, whole: Delta, member: str, unanswered: Set[int], incarnations: Set[int], now_ms: int
+) -> Changed:
     """A deposed primary, or a holder whose copy is behind, after it has seen the successor's whole entry.
 
     If every dot of its own that the successor lacks belongs to a commit that nobody was answered for, the successor's

@@ -59,7 +59,9 @@ def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcom
         case c.HandOver(to=to):
             return roles.handed_over(entry, to, env.settings.chooser, env.next_number())
         case c.StepDown(whole=whole, unanswered=unanswered):
-            return roles.stepped_down(entry, whole, me, unanswered, env.settings.lives | {env.settings.incarnation}, now)
+            return roles.stepped_down(
+                entry, whole, me, unanswered, env.settings.lives | {env.settings.incarnation}, now
+            )
         case c.TakeContribution(delta=delta):
             return roles.contributed(entry, delta, env.next_number(), now)
         case c.ReleaseCopy(epoch=epoch):
@@ -75,9 +77,7 @@ def _commit(
         return Outcome.UNKNOWN, None
     if entry is None and env.is_nearly_full():
         return Outcome.STORE_FULL, None
-    unnumbered = Stamp(
-        settings.member, settings.incarnation, 0, env.now_ms, settings.grace_ms, settings.bytes_max
-    )
+    unnumbered = Stamp(settings.member, settings.incarnation, 0, env.now_ms, settings.grace_ms, settings.bytes_max)
     if entry is not None:
         refused = refusal(entry, commit, unnumbered)
         if refused is not None:

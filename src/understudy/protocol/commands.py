@@ -19,7 +19,7 @@ from understudy.protocol.messages import CommitAnswer, FetchAnswer, MemberMessag
 Ticket = int
 """Names one request of a worker; the executor knows which connection it belongs to."""
 
-# --- changes: pure functions of model, by name and arguments -------------------------------------------------------
+# --- changes: pure functions of model, by name and arguments -----------------------------------------------
 
 
 class DoCommit(NamedTuple):
@@ -138,7 +138,7 @@ What = (
     | DropLost
 )
 
-# --- purposes: why something was read, echoed with the result ------------------------------------------------------
+# --- purposes: why something was read, echoed with the result ----------------------------------------------
 
 
 class ServeJob(NamedTuple):
@@ -255,7 +255,7 @@ class ScanKind(enum.IntEnum):
     OUTBOX = 5
 
 
-# --- commands ------------------------------------------------------------------------------------------------------
+# --- commands ---------------------------------------------------------------------------------------------
 
 
 class Send(NamedTuple):
@@ -373,7 +373,7 @@ class Tell(NamedTuple):
 
 Command = Send | Change | Read | Scan | Settle | Mark | Reply | Publish | Note | Tell
 
-# --- events --------------------------------------------------------------------------------------------------------
+# --- events ------------------------------------------------------------------------------------------------
 
 
 class Started(NamedTuple):

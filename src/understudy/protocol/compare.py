@@ -47,7 +47,9 @@ class Contribution:
 class Comparisons:
     """All comparisons of one member, and how far the comparison of its old entries has come."""
 
-    def __init__(self, core: Core, members: Members, replication: Replication, resume: Callable[[bytes, str], None]) -> None:
+    def __init__(
+        self, core: Core, members: Members, replication: Replication, resume: Callable[[bytes, str], None]
+    ) -> None:
         self._core = core
         self._members = members
         self._replication = replication
@@ -70,7 +72,7 @@ class Comparisons:
         """Name who opens an inquiry, for entries that are behind although nobody alive is ahead."""
         self._inquire = inquire
 
-    # --- all entries, after a start ---------------------------------------------------------------------------------------
+    # --- all entries, after a start ------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Compare everything held now; until that is complete no entry may be served in place."""
@@ -110,7 +112,7 @@ class Comparisons:
         self._core.tell(c.FactKind.COMPARED)
         self._members.publish_all()
 
-    # --- one entry, for a request -------------------------------------------------------------------------------------------
+    # --- one entry, for a request --------------------------------------------------------------------------
 
     def ask_about(self, key: bytes, entry: Entry, peers: Iterable[str], whole: bool = False) -> bool:
         """Compare one entry with ``peers`` now; False if none of them is reachable (then nobody knows better)."""
@@ -138,7 +140,7 @@ class Comparisons:
             self._conclude(number)
         return number
 
-    # --- answers ----------------------------------------------------------------------------------------------------------
+    # --- answers -------------------------------------------------------------------------------------------
 
     def compared(self, sender: str, message: Compared) -> None:
         comparison = self.open.get(message.comparison)
@@ -246,7 +248,7 @@ class Comparisons:
             del self._contributions[message.key]
             self._core.emit(c.Change(message.key, c.ReleaseCopy(owed.location.epoch)))
 
-    # --- answering ----------------------------------------------------------------------------------------------------------
+    # --- answering -----------------------------------------------------------------------------------------
 
     def asked(self, sender: str, message: Compare) -> None:
         items = tuple((i.key, i.epoch, i.context) for i in message.items)
@@ -258,7 +260,7 @@ class Comparisons:
         answer = _answer(key, entry, epoch, context, self._core.now_ms)
         self._to_answer.setdefault((purpose.sender, purpose.comparison), []).append(answer)
 
-    # --- time and sending -----------------------------------------------------------------------------------------------------
+    # --- time and sending ----------------------------------------------------------------------------------
 
     def tick(self) -> None:
         now = self._core.now_ms

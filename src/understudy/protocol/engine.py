@@ -16,14 +16,11 @@ from understudy.protocol import messages as m
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
+from understudy.protocol.join import STOOD_STILL_LEASES, Joining
 from understudy.protocol.members import Members
 from understudy.protocol.replicate import Replication
 from understudy.protocol.serve import Service
 from understudy.protocol.sweep import Sweeps
-
-
-STOOD_STILL_LEASES = 2
-"""Leases' time without an event after which a member doubts everything that it believed."""
 
 
 class Engine:
@@ -38,17 +35,10 @@ class Engine:
         self.comparisons.inquire_with(self.inquiries.begin)
         self.service = Service(self.core, self.members, self.replication, self.inquiries, self.comparisons)
         self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
-        self._joining_until_ms = 0
-        self._awaited: set[str] = set()
-        """Members that must answer a heartbeat, or be out of time, before anything old is believed."""
-        self._doubted_ms = 0
-        self._untransferred: set[str] = set()
-        self._started = False
-        self._has_entries = False
-        self._recovered = False
+        self.joining = Joining(self.core, self.members, self.comparisons, self.service, self.sweeps)
         self._view: tuple[str, ...] = ()
 
-    # --- the interface --------------------------------------------------------------------------------------------------------
+    # --- the interface -------------------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
@@ -64,8 +54,8 @@ class Engine:
         core = self.core
         stood_still_ms = now_ms - core.now_ms if core.now_ms else 0
         core.now_ms = max(core.now_ms, now_ms)
-        if stood_still_ms > STOOD_STILL_LEASES * core.settings.lease_ms and self._recovered:
-            self._begin_again()
+        if stood_still_ms > STOOD_STILL_LEASES * core.settings.lease_ms:
+            self.joining.stood_still()
         match event:
             case c.Received():
                 self._received(event)
@@ -88,7 +78,7 @@ class Engine:
             case c.DrainAsked():
                 self.sweeps.leave()
             case c.Started():
-                self._start(event)
+                self.joining.start(event)
         return core.take()
 
     def flush(self) -> list[c.Command]:
@@ -131,59 +121,7 @@ class Engine:
             ],
         }
 
-    # --- start and readiness --------------------------------------------------------------------------------------------------
-
-    def _start(self, event: c.Started) -> None:
-        core = self.core
-        self._started = True
-        self._has_entries = event.has_entries
-        self._awaited = set(event.last_view) - {core.me}
-        self._doubted_ms = core.now_ms
-        waits = bool(self._awaited) or event.expects_peers
-        self._joining_until_ms = core.now_ms + (core.settings.cold_start_ms if waits else 0)
-        self.service.is_joining = waits
-        self.service.is_cold = True
-        self.comparisons.complete = False
-        self._maybe_ready()
-
-    def _maybe_ready(self) -> None:
-        """Joined when those who were there last are found, or the time for it is over; ready when all is compared."""
-        core = self.core
-        if not self._started or self.members.ready:
-            return
-        over = core.now_ms >= self._joining_until_ms
-        reachable = set(self.members.reachable())
-        if not self._recovered:
-            if not (over or (reachable and not self._awaited)):
-                return
-            self._recovered = True
-            self.service.is_cold = False
-            if self._has_entries:
-                self.comparisons.begin()
-            else:
-                self.comparisons.complete = True
-                self.members.publish_all()
-        if self.comparisons.complete and (over or not self._untransferred):
-            self.service.is_joining = False
-            self.members.ready = True
-            core.tell(c.FactKind.READY)
-            self._take_up()
-            for name in sorted(self._awaited):
-                self.sweeps.recheck_later(name)
-            self._awaited.clear()
-
-    def _begin_again(self) -> None:
-        """This member was stopped for long: others may have taken its place, and what it hears first may be old."""
-        core = self.core
-        self.members.ready = self.members.may_publish = self.comparisons.complete = self._recovered = False
-        self._awaited = set(self.members.reachable())
-        self._doubted_ms = core.now_ms
-        self._has_entries = True
-        self._joining_until_ms = core.now_ms + (core.settings.cold_start_ms if self._awaited else 0)
-        self.service.is_cold = self.service.is_joining = bool(self._awaited)
-        core.tell(c.FactKind.STOOD_STILL)
-
-    # --- membership -----------------------------------------------------------------------------------------------------------
+    # --- membership ----------------------------------------------------------------------------------------
 
     def _found(self, name: str, incarnation: int) -> None:
         if name == self.core.me:
@@ -199,30 +137,20 @@ class Engine:
             # Cut off for a while: either side may have promoted.
             self.comparisons.begin()
             self.sweeps.recheck_now(name)
-        elif not self.members.ready:
-            self._untransferred.add(name)
         self.sweeps.transfer_to(name)
-        if self.members.ready:
-            self._take_up()
+        self.joining.found(name)
         self._note_view()
-        self._maybe_ready()
-
-    def _take_up(self) -> None:
-        """Give copies to what lacks them, and send what nobody has acknowledged: peers are there now."""
-        self.core.emit(c.Scan(c.ScanKind.OUTBOX, c.Recover()))
-        self.sweeps.protect_all()
 
     def _lost(self, name: str, incarnation: int) -> None:
         if not self.members.lost(name, incarnation):
             return
-        self._untransferred.discard(name)
         self.replication.forget_member(name)
         self.inquiries.silent(name)
         self.comparisons.silent(name)
         self.service.silent(name)
         self.sweeps.recheck_later(name)
         self._note_view()
-        self._maybe_ready()
+        self.joining.transferred(name)
 
     def _note_view(self) -> None:
         view = self.members.view()
@@ -230,7 +158,7 @@ class Engine:
             self._view = view
             self.core.emit(c.Note("view", " ".join(view).encode()))
 
-    # --- requests and time ------------------------------------------------------------------------------------------------------
+    # --- requests and time ---------------------------------------------------------------------------------
 
     def _requested(self, ticket: c.Ticket, request: m.Request) -> None:
         if isinstance(request, m.TouchRequest):
@@ -246,7 +174,7 @@ class Engine:
         self.comparisons.tick()
         self.service.tick()
         self.sweeps.tick()
-        self._maybe_ready()
+        self.joining.go_on()
 
     def _settled(self, job: int, protected: bool, number: int) -> None:
         self.service.settled(job, protected, number)
@@ -254,7 +182,7 @@ class Engine:
     def _resume(self, key: bytes, relay: str) -> None:
         self.service.resume(key, relay)
 
-    # --- messages -----------------------------------------------------------------------------------------------------------------
+    # --- messages ------------------------------------------------------------------------------------------
 
     def _received(self, event: c.Received) -> None:
         """A message of a known life; one of an earlier life is nothing to us."""
@@ -262,7 +190,11 @@ class Engine:
         if event.sender == self.core.me:
             return
         if known is None or not known.is_reachable or known.incarnation != event.incarnation:
-            if known is not None and known.incarnation != event.incarnation and not isinstance(event.message, m.Heartbeat):
+            if (
+                known is not None
+                and known.incarnation != event.incarnation
+                and not isinstance(event.message, m.Heartbeat)
+            ):
                 return
             self._found(event.sender, event.incarnation)
             known = self.members.get(event.sender)
@@ -281,10 +213,7 @@ class Engine:
                     self.sweeps.transfer_again(sender)
             case m.HeartbeatAck(sent_ms=sent_ms):
                 self.members.granted(member, sent_ms)
-                if sent_ms >= self._doubted_ms and sender in self._awaited:
-                    # It has answered what we sent since: what it says from now on is not from before our pause.
-                    self._awaited.discard(sender)
-                    self._maybe_ready()
+                self.joining.answered(sender, sent_ms)
             case m.Replicate(key=key, number=number, delta=delta):
                 core.emit(c.Change(key, c.CopyIn(sender, number, delta)))
             case m.Acknowledge():
@@ -316,8 +245,7 @@ class Engine:
                 for key, epoch in keys:
                     core.emit(c.Change(key, c.ForgetCopy(epoch)))
             case m.Transferred():
-                self._untransferred.discard(sender)
-                self._maybe_ready()
+                self.joining.transferred(sender)
             case m.Accessed(ages=ages):
                 for key, age_ms in ages:
                     core.emit(c.Change(key, c.Touch(age_ms)))
@@ -344,7 +272,7 @@ class Engine:
             asked = c.CompareOne((sender, location.primary), location.epoch, message.promised)
             self.core.emit(c.Read((message.key,), asked))
 
-    # --- what the store says --------------------------------------------------------------------------------------------------------
+    # --- what the store says -------------------------------------------------------------------------------
 
     def _looked(self, event: c.Looked) -> None:
         key, purpose, entry = event.key, event.purpose, event.entry
@@ -410,7 +338,7 @@ class Engine:
         purpose = event.scan.purpose
         if isinstance(purpose, c.CompareAll):
             self.comparisons.scanned(event)
-            self._maybe_ready()
+            self.joining.go_on()
         elif isinstance(purpose, c.Recover):
             for key, number, marked in zip(event.keys, event.numbers, event.marked, strict=True):
                 self.core.emit(c.Read((key,), c.Recovered(number, marked)))
@@ -454,9 +382,9 @@ class Engine:
             case c.TakeContribution():
                 self.comparisons.contribution_taken(event)
             case c.Touch(age_ms=age_ms, forward=forward):
-                if entry is not None and event.outcome is Outcome.STORED and (forward or entry.role is Role.PRIMARY):
-                    self.sweeps.accessed(key, entry, age_ms)
-                elif forward and entry is not None and entry.role is not Role.PRIMARY:
+                if (
+                    entry is not None and event.outcome is Outcome.STORED and (forward or entry.role is Role.PRIMARY)
+                ) or (forward and entry is not None and entry.role is not Role.PRIMARY):
                     self.sweeps.accessed(key, entry, age_ms)
             case c.Expire():
                 if event.outcome is Outcome.REMOVED and event.before is not None and not event.before.ended:

@@ -52,7 +52,7 @@ class Inquiries:
         self._to_answer: dict[tuple[str, int], list[Answer]] = {}
         self._hold_ms: dict[tuple[str, int], int] = {}
 
-    # --- asking ---------------------------------------------------------------------------------------------------------
+    # --- asking --------------------------------------------------------------------------------------------
 
     def begin(self, key: bytes, above: int = 0) -> None:
         """Open an inquiry about a key, unless one is open or a retry is near; for a reign higher than ``above``."""
@@ -157,15 +157,13 @@ class Inquiries:
             self._retry_ms[key] = self._core.now_ms + BACK_OFF_MS + self._core.settings.chooser % BACK_OFF_MS
         self._resume(key, "")
 
-    # --- answering ------------------------------------------------------------------------------------------------------
+    # --- answering -----------------------------------------------------------------------------------------
 
     def asked(self, sender: str, message: Ask) -> None:
         """A member wants to become primary of some sessions."""
         heard = frozenset(n for n in self._members.alive() if n != sender)
         for question in message.questions:
-            what = c.GivePromise(
-                sender, message.inquiry, question.promise, question.context, question.location, heard
-            )
+            what = c.GivePromise(sender, message.inquiry, question.promise, question.context, question.location, heard)
             self._core.emit(c.Change(question.key, what))
 
     def promise_given(self, event: c.Changed) -> None:
@@ -184,7 +182,7 @@ class Inquiries:
             delta = delta_since(entry, what.context, self._core.now_ms)
         self._to_answer.setdefault(slot, []).append(Answer(event.key, verdict, entry.location, delta))
 
-    # --- time and sending -------------------------------------------------------------------------------------------------
+    # --- time and sending ----------------------------------------------------------------------------------
 
     def tick(self) -> None:
         now = self._core.now_ms
@@ -235,4 +233,3 @@ def _verdict_of(event: c.Changed, me: str) -> Verdict:
         return Verdict.PRIMARY if entry.role is Role.PRIMARY else Verdict.HEARD
     beyond = any(what.context.get(i, 0) < n for i, n in entry.context.items())
     return Verdict.HOLDS if entry.has_data and beyond else Verdict.NOTHING
-

@@ -19,7 +19,6 @@ from understudy.protocol.core import Core
 from understudy.protocol.messages import Heartbeat, HeartbeatAck
 from understudy.protocol.placement import round_robin
 
-
 TRANSIT_WINDOW_MS = 60_000
 """Clocks drift apart by a few ms in this time."""
 
@@ -114,7 +113,7 @@ class Members:
         """The names that this member believes to be in the cluster, itself included, in order."""
         return tuple(sorted([self._core.me, *self.reachable()]))
 
-    # --- membership -------------------------------------------------------------------------------------------------
+    # --- membership ----------------------------------------------------------------------------------------
 
     def found(self, name: str, incarnation: int) -> Member | None:
         """Note a life of a member; returns it if it is new or has returned, None if it was known and alive."""
@@ -157,7 +156,7 @@ class Members:
         if member.standing is Standing.SUSPECT:
             member.standing = Standing.ALIVE
 
-    # --- heartbeats and leases ----------------------------------------------------------------------------------------
+    # --- heartbeats and leases -----------------------------------------------------------------------------
 
     def heartbeat(self, sender: Member, message: Heartbeat) -> bool:
         """Grant the lease that a heartbeat asks for; True if the sender has just begun to leave."""
@@ -234,7 +233,7 @@ class Members:
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(self._core.now_ms, self.leaving, self.ready)
 
-    # --- placement ------------------------------------------------------------------------------------------------------
+    # --- placement -----------------------------------------------------------------------------------------
 
     def place(self, count: int, exclude: Iterable[str] = ()) -> tuple[str, ...]:
         """``count`` members for copies: alive, staying, not in ``exclude``; fewer if there are fewer."""

@@ -17,7 +17,7 @@ from understudy.model.commit import Commit, Outcome
 from understudy.model.delta import Delta
 from understudy.model.entry import Context, Entry, Epoch, Location, Promise
 
-# --- between members -------------------------------------------------------------------------------------------
+# --- between members ---------------------------------------------------------------------------------------
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -235,7 +235,7 @@ class Located(msgspec.Struct, frozen=True, array_like=True, tag=22):
     view: tuple[str, ...]
 
 
-# --- between a worker and its agent --------------------------------------------------------------------------------
+# --- between a worker and its agent -----------------------------------------------------------------------
 
 
 class AcknowledgeMode(enum.IntEnum):

@@ -68,7 +68,7 @@ class Replication:
         self._contexts: OrderedDict[tuple[str, bytes], Context] = OrderedDict()
         self._next_tick_ms = 0
 
-    # --- a change was stored ------------------------------------------------------------------------------------------
+    # --- a change was stored -------------------------------------------------------------------------------
 
     def track(self, key: bytes, entry: Entry, before: Entry | None, job: int | None = None) -> Flight:
         """Send a stored change to its holders; ``job`` is answered when enough of them have it."""
@@ -155,7 +155,7 @@ class Replication:
         if flight is not None:
             flight.hold_until_ms = max(flight.hold_until_ms, until_ms)
 
-    # --- who holds the copies -------------------------------------------------------------------------------------------
+    # --- who holds the copies ------------------------------------------------------------------------------
 
     def protect(self, key: bytes, entry: Entry, widen: bool = False) -> bool:
         """Choose another backup if there are too few good ones (or one more, with ``widen``); False if none is there.
@@ -198,7 +198,7 @@ class Replication:
             self._contexts.pop((member, key), None)
         self.track(key, entry, before)
 
-    # --- messages -------------------------------------------------------------------------------------------------------
+    # --- messages ------------------------------------------------------------------------------------------
 
     def send(self, to: str, key: bytes, entry: Entry) -> None:
         """Send ``entry`` as a delta to what ``to`` has acknowledged (whole if nothing is remembered)."""
@@ -234,7 +234,7 @@ class Replication:
             if name in flight.location.backups:
                 self._core.emit(c.Read((flight.key,), c.Protect()))
 
-    # --- progress -------------------------------------------------------------------------------------------------------
+    # --- progress ------------------------------------------------------------------------------------------
 
     def _follow(self, flight: Flight, entry: Entry) -> None:
         flight.location = entry.location

@@ -8,9 +8,6 @@ every session; the number of hops is bounded, and so is the time: a job that has
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import NamedTuple
-
 import msgspec
 
 from understudy import limits
@@ -22,7 +19,9 @@ from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
-from understudy.protocol.members import Members, Standing
+from understudy.protocol.job import Job, Remote
+from understudy.protocol.locate import Finding, Found, Locator
+from understudy.protocol.members import Members
 from understudy.protocol.messages import (
     AcknowledgeMode,
     CommitAnswer,
@@ -34,7 +33,6 @@ from understudy.protocol.messages import (
     FetchRequest,
     Forward,
     Forwarded,
-    Locate,
     Located,
     Request,
     SettleRequest,
@@ -42,50 +40,14 @@ from understudy.protocol.messages import (
 from understudy.protocol.replicate import Replication
 
 RETRY_MS = 50
-LOCATE_MS = 200
-"""How long silent members are waited for before an answer is drawn from what the others said."""
-
-
-class Remote(NamedTuple):
-    """A job that came from another member."""
-
-    sender: str
-    request: int
-
-
-class Job:
-    """One request on its way."""
-
-    def __init__(self, id_: int, origin: c.Ticket | Remote, request: Request, hops: int, now_ms: int, until_ms: int) -> None:
-        self.id = id_
-        self.origin = origin
-        self.request = request
-        self.hops = hops
-        self.since_ms = now_ms
-        self.until_ms = until_ms
-        self.retry_ms = 0
-        """0: not waiting for time alone."""
-        self.sent_to = ""
-        self.relay = ""
-        self.denied: set[str] = set()
-        """Members that said that they hold nothing."""
-        self.located: dict[str, Located] = {}
-        self.locating: set[str] = set()
-        self.locating_until_ms = 0
-
-    @property
-    def key(self) -> bytes:
-        return self.request.key
-
-    @property
-    def is_remote(self) -> bool:
-        return isinstance(self.origin, Remote)
 
 
 class Service:
     """All jobs of one member."""
 
-    def __init__(self, core: Core, members: Members, replication: Replication, inquiries: Inquiries, comparisons: Comparisons) -> None:
+    def __init__(
+        self, core: Core, members: Members, replication: Replication, inquiries: Inquiries, comparisons: Comparisons
+    ) -> None:
         self._core = core
         self._members = members
         self._replication = replication
@@ -94,16 +56,13 @@ class Service:
         self.jobs: dict[int, Job] = {}
         self._parked: dict[bytes, set[int]] = {}
         self._by_ticket: dict[c.Ticket, int] = {}
-        self._unknown: OrderedDict[bytes, int] = OrderedDict()
-        self._locates_left = float(limits.LOCATES_PER_SECOND_MAX)
-        self._locates_ms = 0
+        self._locator = Locator(core, members)
         self.is_cold = False
         """True until those who were there last have been found: nobody can be asked about an old entry yet."""
         self.is_joining = False
         """True until peers have been found and their announcements heard: "unknown" proves nothing yet."""
-        self._ages: dict[str, dict[bytes, int]] = {}
 
-    # --- in -----------------------------------------------------------------------------------------------------------------
+    # --- in ------------------------------------------------------------------------------------------------
 
     def requested(self, ticket: c.Ticket, request: Request) -> None:
         """A worker asks."""
@@ -118,7 +77,9 @@ class Service:
         """Another member asks for an entry. While this one doubts what it holds it says nothing: it is asked again."""
         if self.is_cold:
             return
-        self._start(self._new(Remote(sender, message.request), FetchRequest(0, message.key, message.have), message.hops))
+        self._start(
+            self._new(Remote(sender, message.request), FetchRequest(0, message.key, message.have), message.hops)
+        )
 
     def forward(self, sender: str, message: Forward) -> None:
         """Another member passes a commit on; one that comes very late may have been applied elsewhere since."""
@@ -162,7 +123,7 @@ class Service:
                 return
         self._core.emit(c.Change(job.key, c.DoCommit(job.id, request.commit, backups)))
 
-    # --- what the store says ------------------------------------------------------------------------------------------------
+    # --- what the store says -------------------------------------------------------------------------------
 
     def looked(self, job_id: int, entry: Entry | None) -> None:
         """The entry here: decide."""
@@ -286,7 +247,7 @@ class Service:
             incarnation = self._core.settings.incarnation
             self._answer_commit(job, CommitAnswer(Outcome.COMMITTED, protected, self._core.me, incarnation, number))
 
-    # --- to the member that is closer -----------------------------------------------------------------------------------------
+    # --- to the member that is closer ----------------------------------------------------------------------
 
     def _route(self, job: Job, entry: Entry) -> None:
         """This member is a backup or a proxy: who is next?"""
@@ -375,7 +336,7 @@ class Service:
         job.denied.add(sender)
         self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
 
-    # --- nobody here knows it -------------------------------------------------------------------------------------------------
+    # --- nobody here knows it ------------------------------------------------------------------------------
 
     def _not_here(self, job: Job) -> None:
         if isinstance(job.request, SettleRequest):
@@ -387,80 +348,35 @@ class Service:
 
     def _locate(self, job: Job) -> None:
         """Ask all members, once, for a valid id that is not where it should be."""
-        now = self._core.now_ms
         if job.is_remote:
             self._unknown_to_all(job)
-            return
-        if self._unknown.get(job.key, 0) > now:
-            self._unknown_to_all(job)
-            return
-        if self.is_joining or not self._may_locate():
+        elif self.is_joining:
             self._retry(job)
-            return
-        job.locating = set(self._members.reachable())
-        job.located = {}
-        job.locating_until_ms = now + LOCATE_MS
-        for name in sorted(job.locating):
-            self._core.send(name, Locate(job.id, job.key))
-        if not job.locating:
-            self._unknown_to_all(job)
-
-    def _may_locate(self) -> bool:
-        now = self._core.now_ms
-        rate = limits.LOCATES_PER_SECOND_MAX
-        self._locates_left = min(rate, self._locates_left + (now - self._locates_ms) * rate / 1000)
-        self._locates_ms = now
-        if self._locates_left < 1:
-            return False
-        self._locates_left -= 1
-        return True
+        else:
+            self._go_on(job, self._locator.ask(job))
 
     def located(self, sender: str, message: Located) -> None:
         """One member's answer to the question to all."""
         job = self.jobs.get(message.request)
-        if job is None or sender not in job.locating:
-            return
-        job.located[sender] = message
-        job.locating.discard(sender)
-        if message.location is not None or not job.locating:
-            self._conclude_locate(job)
+        if job is not None:
+            self._go_on(job, self._locator.located(job, sender, message))
 
-    def _conclude_locate(self, job: Job) -> None:
-        found = {s: m.location for s, m in job.located.items() if m.location is not None and s not in job.denied}
-        job.locating_until_ms = 0
-        job.locating = set()
-        if found:
-            sender, location = max(found.items(), key=lambda pair: pair[1].epoch)
-            holders = [h for h in (location.primary, *location.backups) if h != self._core.me]
-            alive = [h for h in holders if self._members.is_alive(h) and h not in job.denied]
-            if location.ended:
-                self._core.emit(c.Change(job.key, c.Learn(location, sender)))
-                self._end(job)
-            elif alive:
-                self._core.emit(c.Change(job.key, c.Learn(location, sender)))
-                self._pass_on(job, alive[0])
-            elif sender in (location.primary, *location.backups):
-                self._pass_on(job, sender)
-            elif any(self._members.is_reachable(h) for h in holders):
-                self._retry(job)
-            else:
+    def _go_on(self, job: Job, found: Found) -> None:
+        """Do with a job what the question to all came to."""
+        match found.finding:
+            case Finding.UNKNOWN:
                 self._unknown_to_all(job)
-            return
-        union = {self._core.me}.union(*(m.view for m in job.located.values()), self._members.view())
-        said = set(job.located) | {self._core.me}
-        route = self._members.get(getattr(job.request, "route", ""))
-        silent_route = route is not None and route.standing is Standing.SUSPECT and route.name not in said
-        if len(union - said) <= self._core.settings.copies and not silent_route:
-            self._unknown_to_all(job)
-        else:
-            self._retry(job)
+            case Finding.ENDED:
+                self._end(job)
+            case Finding.HELD:
+                self._pass_on(job, found.holder)
+            case Finding.LATER:
+                self._retry(job)
 
     def _unknown_to_all(self, job: Job) -> None:
         if not job.is_remote:
             self._core.tell(c.FactKind.SESSION_UNKNOWN, job.key)
-            self._unknown[job.key] = self._core.now_ms + limits.UNKNOWN_REMEMBERED_MS
-            if len(self._unknown) > limits.UNKNOWN_REMEMBERED_MAX:
-                self._unknown.popitem(last=False)
+            self._locator.remember_unknown(job.key)
         if isinstance(job.request, CommitRequest):
             self._answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
         else:
@@ -468,9 +384,9 @@ class Service:
 
     def appeared(self, key: bytes) -> None:
         """The session is known after all."""
-        self._unknown.pop(key, None)
+        self._locator.appeared(key)
 
-    # --- waiting ----------------------------------------------------------------------------------------------------------------
+    # --- waiting -------------------------------------------------------------------------------------------
 
     def _park(self, job: Job) -> None:
         """Wait for a comparison or an inquiry about the key."""
@@ -510,9 +426,7 @@ class Service:
                 job.sent_to = ""
                 self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
             elif name in job.locating:
-                job.locating.discard(name)
-                if not job.locating:
-                    self._conclude_locate(job)
+                self._go_on(job, self._locator.silent(job, name))
 
     def tick(self) -> None:
         """Try again what waits for time; give up what has waited too long."""
@@ -521,7 +435,7 @@ class Service:
             if now >= job.until_ms + RETRY_MS:
                 self._give_up(job)
             elif job.locating_until_ms and now >= job.locating_until_ms:
-                self._conclude_locate(job)
+                self._go_on(job, self._locator.conclude(job))
             elif job.retry_ms and now >= job.retry_ms:
                 job.retry_ms = 0
                 if isinstance(job.request, CommitRequest) and job.request.commit.creates is not None:
@@ -532,7 +446,7 @@ class Service:
     def deadline_ms(self) -> int | None:
         return self._core.now_ms + RETRY_MS // 2 if self.jobs else None
 
-    # --- out --------------------------------------------------------------------------------------------------------------------
+    # --- out -----------------------------------------------------------------------------------------------
 
     def _give_up(self, job: Job) -> None:
         self._core.tell(c.FactKind.SESSION_UNAVAILABLE, job.key)
@@ -548,7 +462,12 @@ class Service:
             self._answer_fetch(job, FetchAnswer(FetchOutcome.ENDED))
 
     def _answer_fetch(
-        self, job: Job, answer: FetchAnswer, entry: Entry | None = None, whole: bool = False, delta: Fetched | None = None
+        self,
+        job: Job,
+        answer: FetchAnswer,
+        entry: Entry | None = None,
+        whole: bool = False,
+        delta: Fetched | None = None,
     ) -> None:
         self._finish(job)
         if isinstance(job.origin, Remote):

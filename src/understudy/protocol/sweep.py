@@ -53,7 +53,7 @@ class Sweeps:
         self._leave_remaining = 0
         self._leave_scanning = False
 
-    # --- announcements ----------------------------------------------------------------------------------------------------
+    # --- announcements -------------------------------------------------------------------------------------
 
     def announce(self, key: bytes, location: Location) -> None:
         """Let everybody know where a session is, soon."""
@@ -98,7 +98,7 @@ class Sweeps:
             for name in self._members.reachable():
                 self._core.send(name, Forget(tuple(forgotten)))
 
-    # --- losses, returns, new lives -----------------------------------------------------------------------------------------
+    # --- losses, returns, new lives ------------------------------------------------------------------------
 
     def recheck_later(self, name: str) -> None:
         """Look at everything that names a member, when it has had the time to come back."""
@@ -160,7 +160,7 @@ class Sweeps:
         self._orphans[key] = self._core.now_ms + ORPHAN_MS
         self._comparisons.ask_about(key, entry, (entry.primary,), whole=True)
 
-    # --- joins ----------------------------------------------------------------------------------------------------------------
+    # --- joins ---------------------------------------------------------------------------------------------
 
     def transfer_to(self, name: str) -> None:
         """Announce every session whose primary is here to a member that joined."""
@@ -177,7 +177,7 @@ class Sweeps:
         if entry is not None and entry.role is Role.PRIMARY and not entry.ended and to not in entry.backups:
             self._transfers.setdefault(to, []).append((key, entry.location))
 
-    # --- scans ----------------------------------------------------------------------------------------------------------------
+    # --- scans ---------------------------------------------------------------------------------------------
 
     def scanned(self, event: c.Scanned) -> None:
         """The next keys of a sweep: read them, go on."""
@@ -195,7 +195,7 @@ class Sweeps:
         elif isinstance(purpose, c.Leave):
             self._leave_scanning = False
 
-    # --- expiry ---------------------------------------------------------------------------------------------------------------
+    # --- expiry --------------------------------------------------------------------------------------------
 
     def reaped(self, key: bytes, entry: Entry | None) -> None:
         """One entry that is due: only a primary expires a session."""
@@ -209,7 +209,7 @@ class Sweeps:
         else:
             self._inquiries.begin(key)
 
-    # --- leaving --------------------------------------------------------------------------------------------------------------
+    # --- leaving -------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
         """Hand over everything, then be drained."""
@@ -247,7 +247,9 @@ class Sweeps:
         now = self._core.now_ms
         if not self._members.leaving or self.drained or now < self._leave_ms or self._leave_scanning:
             return
-        done = self._leave_remaining == 0 and self._leave_ms > self._leave_until_ms - self._core.settings.drain_timeout_ms
+        done = (
+            self._leave_remaining == 0 and self._leave_ms > self._leave_until_ms - self._core.settings.drain_timeout_ms
+        )
         if (done and not self._replication.flights) or now >= self._leave_until_ms:
             self.drained = True
             self._core.tell(c.FactKind.DRAINED, detail="" if done else "the time was over before all was handed over")
@@ -257,7 +259,7 @@ class Sweeps:
         self._leave_ms = now + LEAVE_AGAIN_MS
         self._core.emit(c.Scan(c.ScanKind.MEMBER, c.Leave(), member=self._core.me))
 
-    # --- time -----------------------------------------------------------------------------------------------------------------
+    # --- time ----------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         now = self._core.now_ms

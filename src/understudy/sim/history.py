@@ -33,7 +33,9 @@ class Report(NamedTuple):
 class History:
     """Runs users and faults over a world, and looks at it after every turn."""
 
-    def __init__(self, seed: int, *, members: int = 3, users: int = 4, faults: int = 3, trace: bool = False, copies: int = 1) -> None:
+    def __init__(
+        self, seed: int, *, members: int = 3, users: int = 4, faults: int = 3, trace: bool = False, copies: int = 1
+    ) -> None:
         names = tuple("abcdefgh"[:members])
         network = MemoryNetwork(seed, detect_ms=30, found_ms=(1, 40))
         self.world = World(seed, names, c.Settings("", 0, 0, copies=copies), network)
@@ -49,7 +51,7 @@ class History:
         self._committers: dict[tuple[bytes, tuple[int, int]], str] = {}
         self.world.after_turn.append(self._observe)
 
-    # --- the run ----------------------------------------------------------------------------------------------------------------
+    # --- the run -------------------------------------------------------------------------------------------
 
     def run(self) -> Report:
         world = self.world
@@ -108,7 +110,7 @@ class History:
         else:
             user.end(machine, done)
 
-    # --- faults -------------------------------------------------------------------------------------------------------------------
+    # --- faults --------------------------------------------------------------------------------------------
 
     def _fault(self) -> None:
         """One failure: a machine, an agent, a pause, or a clean restart."""
@@ -136,7 +138,7 @@ class History:
         machine.stop()
         self.world.later(self.random.choice((100, 3_000)), machine.start)
 
-    # --- what must hold ---------------------------------------------------------------------------------------------------------------
+    # --- what must hold ------------------------------------------------------------------------------------
 
     def _observe(self, machine: Machine) -> None:
         """After each turn: primary and backups differ, and one epoch has one primary."""

@@ -50,7 +50,7 @@ class User:
     def describe(self, text: str) -> str:
         return f"at {self.world.network.now_ms} ms, {self.name} ({self.key.hex()[:6]}): {text}"
 
-    # --- operations -------------------------------------------------------------------------------------------------------------
+    # --- operations ----------------------------------------------------------------------------------------
 
     def create(self, machine: Machine, done: Callable[[], None]) -> None:
         """Log in: a new session with a first value."""
@@ -171,7 +171,7 @@ class User:
 
         _Write(self, machine, commit, answered).go()
 
-    # --- what was learnt ---------------------------------------------------------------------------------------------------------
+    # --- what was learnt -----------------------------------------------------------------------------------
 
     def _acknowledged(self, answer: m.CommitAnswer, values: dict[str, int]) -> None:
         if not answer.protected:
@@ -200,10 +200,12 @@ class User:
         value = int(shown) if shown is not None else 0
         if not sure <= value <= self.tried_increments and not self.ever_unprotected:
             self.problems.append(
-                self.describe(f"the counter is {value} at {where}, between {sure} and {self.tried_increments} were added")
+                self.describe(
+                    f"the counter is {value} at {where}, between {sure} and {self.tried_increments} were added"
+                )
             )
 
-    # --- a worker's read ---------------------------------------------------------------------------------------------------------
+    # --- a worker's read -----------------------------------------------------------------------------------
 
     def read_entry(self, machine: Machine, done: Callable[[Entry | None, str], None], tries: int = 0) -> None:
         """What a worker does: in place if it may, else by asking its agent."""
@@ -266,7 +268,7 @@ class _Write:
         self.machine.ask(request, self._answered)
 
     def _answered(self, answer: m.FetchAnswer | m.CommitAnswer | None) -> None:
-        if isinstance(answer, m.CommitAnswer) and not (answer.outcome is Outcome.REFUSED):
+        if isinstance(answer, m.CommitAnswer) and answer.outcome is not Outcome.REFUSED:
             self.done(answer)
             return
         self.tries += 1

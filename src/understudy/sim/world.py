@@ -54,7 +54,7 @@ class Machine:
     def is_up(self) -> bool:
         return self.executor is not None and not self.paused
 
-    # --- life ---------------------------------------------------------------------------------------------------------------
+    # --- life ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start an agent over whatever the store holds."""
@@ -120,7 +120,7 @@ class Machine:
         self.world.network.resume(self.name)
         self._schedule_turn()
 
-    # --- requests -------------------------------------------------------------------------------------------------------------
+    # --- requests ------------------------------------------------------------------------------------------
 
     def ask(self, request: m.Request, answered: Answered) -> None:
         """What a worker of this machine does over the Unix socket."""
@@ -131,7 +131,7 @@ class Machine:
             return
         self._submit(c.Requested(ticket, request))
 
-    # --- the listener and the executor's outlets ----------------------------------------------------------------------------------
+    # --- the listener and the executor's outlets -----------------------------------------------------------
 
     def peer_found(self, peer: Peer) -> None:
         if peer.name != self.name:
@@ -166,7 +166,7 @@ class Machine:
     def _tell(self, fact: c.Fact) -> None:
         self.world.tell(self, fact)
 
-    # --- turns --------------------------------------------------------------------------------------------------------------------
+    # --- turns ---------------------------------------------------------------------------------------------
 
     def _submit(self, event: c.Event) -> None:
         if self.executor is not None:

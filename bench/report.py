@@ -1,0 +1,146 @@
+"""Gives the figures of a run as a table, with ratios inside the run, and says on what machine they came about."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = ("understudy", "lmdb", "eclipse-zenoh", "msgspec", "redis", "hiredis")
+"""redis-py parses answers with hiredis where it is installed."""
+PROC = Path("/proc")
+
+
+class Row(NamedTuple):
+    """One operation's times, and the one of redis that it is put beside."""
+
+    name: str
+    rounds: list[list[int]]
+    """Times in ns, by round."""
+    beside: Row | None = None
+
+
+def median_us(times_ns: Sequence[int]) -> float:
+    return statistics.median(times_ns) / 1000
+
+
+def p99_us(times_ns: Sequence[int]) -> float:
+    """The time that one in a hundred exceeds; of fewer than a hundred the longest."""
+    ordered = sorted(times_ns)
+    return ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] / 1000
+
+
+def table(rows: Iterable[Row]) -> list[str]:
+    """The lines of the table; a ratio below 1 means that Understudy took less time."""
+    lines = [
+        f"{'':34}{'median':>10}{'p99':>10}{'count':>8}   {'ratio of medians (rounds)':27}{'of p99':>7}   beside",
+        f"{'':34}{'µs':>10}{'µs':>10}",
+    ]
+    for row in rows:
+        times = _all(row)
+        line = f"{row.name:34}{median_us(times):>10.1f}{p99_us(times):>10.1f}{len(times):>8}"
+        if row.beside is not None:
+            low, high = _spread(row, row.beside)
+            ratio = f"{ratio_of(row):.2f}  ({low:.2f} to {high:.2f})"
+            of_p99 = p99_us(times) / p99_us(_all(row.beside))
+            line += f"   {ratio:27}{of_p99:>7.2f}   {row.beside.name}"
+        lines.append(line)
+    return lines
+
+
+def ratio_of(row: Row) -> float:
+    assert row.beside is not None
+    return median_us(_all(row)) / median_us(_all(row.beside))
+
+
+def _all(row: Row) -> list[int]:
+    return [time_ns for round_ in row.rounds for time_ns in round_]
+
+
+def _spread(row: Row, beside: Row) -> tuple[float, float]:
+    """The ratio in the rounds: a tenth of them lie below the first, a tenth above the second."""
+    pairs = zip(row.rounds, beside.rounds, strict=True)
+    ratios = sorted(median_us(ours) / median_us(theirs) for ours, theirs in pairs if ours and theirs)
+    tenth = len(ratios) // 10
+    return ratios[tenth], ratios[-1 - tenth]
+
+
+# --- the machine -----------------------------------------------------------------------------------------------------
+
+
+def machine(redis_version: str) -> list[str]:
+    """Machine, versions and commit."""
+    return [
+        f"machine: {_processor()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
+        f"versions: Python {platform.python_version()}, {', '.join(map(_version, LIBRARIES))}, redis-server {redis_version}",
+        f"commit: {_commit()}",
+    ]
+
+
+def load() -> str:
+    """Processes that run or want to, as the kernel averages them over 1, 5 and 15 minutes."""
+    return ", ".join(f"{value:.2f}" for value in os.getloadavg())
+
+
+class Meter:
+    """Tells how much of the CPUs went to processes that are not this run's."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pids = [os.getpid(), *pids]
+        self._busy, self._idle = _cpu_ticks()
+        self._own = self._own_ticks()
+
+    def others(self) -> float:
+        """Their share of all CPU time since this was made, between 0 and 1."""
+        busy, idle = _cpu_ticks()
+        used, passed = busy - self._busy, busy - self._busy + idle - self._idle
+        return max(0.0, (used - (self._own_ticks() - self._own)) / max(1, passed))
+
+    def _own_ticks(self) -> int:
+        return sum(_ticks_of(pid) for pid in self._pids)
+
+
+def _cpu_ticks() -> tuple[int, int]:
+    """Busy and idle time of all CPUs since the start of the machine; time taken by its host is neither."""
+    user, nice, system, idle, iowait, irq, softirq = map(int, (PROC / "stat").read_text().split()[1:8])
+    return user + nice + system + irq + softirq, idle + iowait
+
+
+def _ticks_of(pid: int) -> int:
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _processor() -> str:
+    for line in (PROC / "cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(library: str) -> str:
+    shown = "redis-py" if library == "redis" else library
+    try:
+        return f"{shown} {importlib.metadata.version(library)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"no {shown}"
+
+
+def _commit() -> str:
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--", "src", "bench")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (no git here)"
+    return f"{commit} with uncommitted changes in src or bench" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

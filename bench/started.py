@@ -1,0 +1,183 @@
+"""Gives what is measured, as real processes on loopback: two members with agents, and redis with one replica.
+
+Everything lives in one temporary directory and ends with whoever made it, also when that is killed: the guard of the
+demo finds the processes by their environment. Redis keeps nothing on disk and is seen by nobody but us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+import understudy
+from understudy.agent import control
+from understudy.client.runtime import Client
+from understudy.config import Config, load
+from understudy.demo.cluster import HOST, free_ports
+from understudy.errors import AgentUnavailable
+
+REDIS_SERVER = "redis-server"
+MEMBERS = ("a", "b")
+READY_S_MAX = 20.0
+STOP_S_MAX = 5.0
+POLL_S = 0.01
+LOG_TAIL_BYTES = 2_000
+
+
+class StartError(Exception):
+    """Something that is to be measured did not start; the message holds what it said."""
+
+
+class Started:
+    """The processes of one run. Use it as a context: at its end nothing is left."""
+
+    def __init__(self) -> None:
+        # Sockets have short paths only, so the place is not TMPDIR's.
+        self._base = Path(tempfile.mkdtemp(prefix="us-bench-", dir="/tmp"))
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._environ = {key: value for key, value in os.environ.items() if not key.startswith("UNDERSTUDY_")}
+        root = str(Path(understudy.__file__).parents[1])
+        self._environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "understudy.demo.guard", str(self._base)],
+            stdin=subprocess.PIPE, env=self._environ, start_new_session=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Started:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        deadline_s = time.monotonic() + STOP_S_MAX
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline_s - time.monotonic()))
+            process.kill()
+            process.wait()
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Name -> process id."""
+        return {name: process.pid for name, process in self._processes.items()}
+
+    # --- members ----------------------------------------------------------------------------------------------------
+
+    def members(self) -> Config:
+        """Starts two members that see each other; gives the configuration of a worker of the first. Raises: StartError."""
+        ports = free_ports(len(MEMBERS))
+        secret, cluster = secrets.token_urlsafe(32), f"bench-{secrets.token_hex(6)}"
+        for name, port in zip(MEMBERS, ports, strict=True):
+            (self._base / name).mkdir(mode=0o700)
+            variables = {
+                "UNDERSTUDY_NAME": cluster,
+                "UNDERSTUDY_MEMBER": name,
+                "UNDERSTUDY_LISTEN": f"{HOST}:{port}",
+                "UNDERSTUDY_SEEDS": ",".join(f"{HOST}:{seed}" for seed in ports),
+                "UNDERSTUDY_SECRET": secret,
+                "UNDERSTUDY_AUTOSTART": "false",
+            }
+            self._start(f"agent {name}", [sys.executable, "-m", "understudy.agent", "--quiet"], name, variables)
+            if name == MEMBERS[0]:
+                environ = {**variables, "UNDERSTUDY_DIR": str(self._base / name)}
+        for name in MEMBERS:
+            self._wait(f"agent {name}", lambda name=name: self._lacks(name))
+        return load(environ=environ, cwd=self._base)
+
+    def _lacks(self, name: str) -> str | None:
+        try:
+            status = control.ask(self._base / name, "status")
+        except AgentUnavailable as error:
+            return str(error)
+        others = [m for m in status.get("members", ()) if m["name"] != name]
+        seen = [m for m in others if m["standing"] == "alive" and m["ready"]]
+        return (
+            None if status.get("ready") and len(seen) == len(MEMBERS) - 1 else "the members do not see each other yet"
+        )
+
+    # --- redis ------------------------------------------------------------------------------------------------------
+
+    def redis_pair(self) -> redis.Redis:
+        """Starts redis with one replica that follows it; gives a client of the first. Raises: StartError."""
+        first, second = free_ports(2)
+        self._redis("redis", first)
+        self._redis("redis replica", second, "--replicaof", f"{HOST} {first}")
+        client = redis.Redis(HOST, first)
+        self._wait("redis", lambda: None if _answers(client) else "it does not answer")
+        self._wait("redis replica", lambda: None if _replicates(client) else "it does not follow the first one")
+        return client
+
+    def _redis(self, name: str, port: int, *arguments: str) -> None:
+        directory = self._base / name.replace(" ", "-")
+        directory.mkdir(mode=0o700)
+        command = [
+            REDIS_SERVER,
+            *("--port", str(port), "--bind", HOST, "--dir", str(directory)),
+            *("--save", "", "--appendonly", "no", "--daemonize", "no"),
+            *("--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"),  # so that a replica follows at once
+            *arguments,
+        ]
+        self._start(name, command, directory.name, {})
+
+    # --- processes --------------------------------------------------------------------------------------------------
+
+    def _start(self, name: str, command: list[str], place: str, variables: dict[str, str]) -> None:
+        # The guard finds what is to end by this variable; redis does not know it.
+        environ = self._environ | variables | {"UNDERSTUDY_DIR": str(self._base / place)}
+        with (self._base / f"{place}.out").open("wb") as output:
+            self._processes[name] = subprocess.Popen(
+                command, env=environ, cwd=self._base, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _wait(self, name: str, lacks: Callable[[], str | None]) -> None:
+        deadline_s = time.monotonic() + READY_S_MAX
+        while (what := lacks()) is not None:
+            if self._processes[name].poll() is not None:
+                raise StartError(f"{name} ended while it started: {self._said(name)}")
+            if time.monotonic() > deadline_s:
+                raise StartError(f"{name} is not ready after {READY_S_MAX:.0f} s ({what}): {self._said(name)}")
+            time.sleep(POLL_S)
+
+    def _said(self, name: str) -> str:
+        path = self._base / f"{name.removeprefix('agent ').replace(' ', '-')}.out"
+        return path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip() or "it said nothing"
+
+
+def wait_for_leases(client: Client) -> None:
+    """Waits until the other member has granted its lease, so that reads are served in place. Raises: StartError."""
+    deadline_s = time.monotonic() + READY_S_MAX
+    while not has_lease(client):
+        if time.monotonic() > deadline_s:
+            raise StartError(f"member {MEMBERS[1]} has granted no lease after {READY_S_MAX:.0f} s")
+        time.sleep(POLL_S)
+
+
+def has_lease(client: Client) -> bool:
+    return client.member.leases.until_ms(MEMBERS[1]) > client.member.store.now_ms()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def _replicates(client: redis.Redis) -> bool:
+    client.set("understudy-bench", b"1")
+    return client.wait(1, 100) == 1

@@ -1,0 +1,125 @@
+"""Nobody here knows a valid id: one question to all members, bounded in rate, and what their answers mean.
+
+"Unknown" is believed only if all but at most ``copies`` members of everybody's view say so, and the member that the
+cookie's route names is not merely silent: a protected session has a copy among the rest. Nobody is logged out by a
+time-out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from typing import NamedTuple
+
+from understudy import limits
+from understudy.model.entry import Location
+from understudy.protocol import commands as c
+from understudy.protocol.core import Core
+from understudy.protocol.job import Job
+from understudy.protocol.members import Members, Standing
+from understudy.protocol.messages import Locate, Located
+
+LOCATE_MS = 200
+"""How long silent members are waited for before an answer is drawn from what the others said."""
+
+
+class Finding(enum.Enum):
+    """What is to be done with a job that asked all."""
+
+    ASKED = 1
+    """Answers are on their way."""
+    LATER = 2
+    """Somebody who may know did not answer: try again."""
+    UNKNOWN = 3
+    ENDED = 4
+    HELD = 5
+    """``holder`` knows, or holds it."""
+
+
+class Found(NamedTuple):
+    """A finding, with the member to go on to where there is one."""
+
+    finding: Finding
+    holder: str = ""
+
+
+class Locator:
+    """The questions to all members of one member."""
+
+    def __init__(self, core: Core, members: Members) -> None:
+        self._core = core
+        self._members = members
+        self._unknown: OrderedDict[bytes, int] = OrderedDict()
+        self._left = float(limits.LOCATES_PER_SECOND_MAX)
+        self._filled_ms = 0
+
+    def ask(self, job: Job) -> Found:
+        """Ask all members about a job's key, unless it was answered "unknown" a moment ago."""
+        now = self._core.now_ms
+        if self._unknown.get(job.key, 0) > now:
+            return Found(Finding.UNKNOWN)
+        if not self._may_ask():
+            return Found(Finding.LATER)
+        job.locating = set(self._members.reachable())
+        job.located = {}
+        job.locating_until_ms = now + LOCATE_MS
+        for name in sorted(job.locating):
+            self._core.send(name, Locate(job.id, job.key))
+        return Found(Finding.ASKED) if job.locating else self.conclude(job)
+
+    def _may_ask(self) -> bool:
+        now, rate = self._core.now_ms, limits.LOCATES_PER_SECOND_MAX
+        self._left = min(rate, self._left + (now - self._filled_ms) * rate / 1000)
+        self._filled_ms = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def located(self, job: Job, sender: str, message: Located) -> Found:
+        """One member's answer. Anybody who knows ends the question; so does the last one."""
+        if sender not in job.locating:
+            return Found(Finding.ASKED)
+        job.located[sender] = message
+        return self.silent(job, sender) if message.location is None else self.conclude(job)
+
+    def silent(self, job: Job, name: str) -> Found:
+        """A member has nothing (more) to say."""
+        job.locating.discard(name)
+        return Found(Finding.ASKED) if job.locating else self.conclude(job)
+
+    def conclude(self, job: Job) -> Found:
+        """What the answers so far mean."""
+        job.locating, job.locating_until_ms = set(), 0
+        places = {s: m.location for s, m in job.located.items() if m.location is not None and s not in job.denied}
+        if places:
+            sender, location = max(places.items(), key=lambda pair: pair[1].epoch)
+            return self._follow(job, sender, location)
+        union = {self._core.me}.union(*(m.view for m in job.located.values()), self._members.view())
+        said = set(job.located) | {self._core.me}
+        route = self._members.get(getattr(job.request, "route", ""))
+        is_route_silent = route is not None and route.standing is Standing.SUSPECT and route.name not in said
+        if len(union - said) <= self._core.settings.copies and not is_route_silent:
+            return Found(Finding.UNKNOWN)
+        return Found(Finding.LATER)
+
+    def _follow(self, job: Job, sender: str, location: Location) -> Found:
+        """Somebody knows the place: go to a holder who lives, or to who said so if it is one."""
+        holders = [h for h in (location.primary, *location.backups) if h != self._core.me]
+        alive = [h for h in holders if self._members.is_alive(h) and h not in job.denied]
+        if location.ended or alive:
+            self._core.emit(c.Change(job.key, c.Learn(location, sender)))
+            return Found(Finding.ENDED) if location.ended else Found(Finding.HELD, alive[0])
+        if sender in (location.primary, *location.backups):
+            return Found(Finding.HELD, sender)
+        return Found(Finding.LATER if any(self._members.is_reachable(h) for h in holders) else Finding.UNKNOWN)
+
+    def remember_unknown(self, key: bytes) -> None:
+        """Nobody knows the key: believe it for a while."""
+        self._unknown[key] = self._core.now_ms + limits.UNKNOWN_REMEMBERED_MS
+        if len(self._unknown) > limits.UNKNOWN_REMEMBERED_MAX:
+            self._unknown.popitem(last=False)
+
+    def appeared(self, key: bytes) -> None:
+        """The session is known after all."""
+        self._unknown.pop(key, None)

@@ -1,0 +1,202 @@
+"""Claims of ``understudy.flask`` beyond those of every adapter: what Flask's users expect of ``flask.session``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+
+from understudy.client.member import _members
+from understudy.cluster import Cluster
+from understudy.errors import SessionUnavailable
+from understudy.flask import Understudy
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNDERSTUDY_DIR", str(tmp_path / "m"))
+    yield tmp_path / "m"
+    for member in list(_members.values()):
+        member.close()
+
+
+def made(**keywords: Any) -> flask.Flask:
+    app = flask.Flask("shop")
+    Understudy(app, **keywords)
+
+    @app.get("/login")
+    def login() -> str:
+        flask.session.clear()
+        flask.session["user"] = "ada"
+        return "in"
+
+    @app.get("/user")
+    def user() -> str:
+        return str(flask.session.get("user"))
+
+    @app.get("/permanent/<int:on>")
+    def permanent(on: int) -> str:
+        flask.session.permanent = bool(on)
+        return str(flask.session.permanent)
+
+    @app.get("/modified")
+    def modified() -> str:
+        before = flask.session.modified
+        flask.session["n"] = flask.session.get("n", 0) + 1
+        return f"{before} {flask.session.modified} {flask.session.new}"
+
+    @app.get("/flash")
+    def flash() -> str:
+        flask.flash("hello")
+        return "flashed"
+
+    @app.get("/flashes")
+    def flashes() -> str:
+        return repr(flask.get_flashed_messages())
+
+    return app
+
+
+def test_the_tutorials_login_is_safe_from_fixation() -> None:
+    """S11: ``session.clear()`` and a write, as Flask's tutorial does it, is another session with another id."""
+    client = made().test_client()
+    client.get("/modified")
+    before = client.get_cookie("session")
+    client.get("/login")
+    after = client.get_cookie("session")
+    assert before and after and before.value.split(".")[0][:12] != after.value.split(".")[0][:12]
+    assert client.get("/user").text == "ada"
+
+
+def test_a_session_transaction_reads_and_writes() -> None:
+    """Flask's test helper works outside of a request."""
+    client = made().test_client()
+    with client.session_transaction() as session:
+        session["user"] = "ada"
+    assert client.get("/user").text == "ada"
+    with client.session_transaction() as session:
+        assert session["user"] == "ada"
+        session["user"] = "grace"
+    assert client.get("/user").text == "grace"
+
+
+def test_the_cookie_lives_as_long_as_flask_says() -> None:
+    """Until the browser is closed; when permanent for the session's idle timeout, renewed with each use of it."""
+    app = made()
+    app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(hours=2)
+    client = app.test_client()
+    assert "Expires" not in client.get("/login").headers["Set-Cookie"]
+    for _ in range(2):
+        expires = client.get("/permanent/1").headers["Set-Cookie"].split("Expires=")[1].split(";")[0]
+        left = parsedate_to_datetime(expires) - datetime.now(UTC)
+        assert timedelta(minutes=119) < left < timedelta(minutes=121)
+    assert "Set-Cookie" in client.get("/user").headers
+    assert "Expires" not in client.get("/permanent/0").headers["Set-Cookie"]
+    assert "Set-Cookie" not in client.get("/user").headers
+    app.config["SESSION_REFRESH_EACH_REQUEST"] = False
+    assert "Expires" in client.get("/permanent/1").headers["Set-Cookie"]
+    assert "Set-Cookie" not in client.get("/user").headers
+
+
+def test_flasks_settings_count_where_they_differ_from_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keyword over Flask's setting over environment; Flask's defaults leave ours alone."""
+    monkeypatch.setenv("UNDERSTUDY_IDLE_TIMEOUT", "7m")
+    monkeypatch.setenv("UNDERSTUDY_COOKIE_NAME", "from-environment")
+
+    def config_of(app: flask.Flask) -> Any:
+        extension: Cluster = app.extensions["understudy"]
+        return extension._runtime.client().config
+
+    plain = config_of(made())
+    assert (plain.idle_timeout_ms, plain.cookie_name, plain.cookie_samesite, plain.cookie_secure) == (
+        420_000,
+        "from-environment",
+        "Lax",
+        "auto",
+    )
+    app = made(cookie_samesite="Strict", idle_timeout=60)
+    app.config.update(
+        PERMANENT_SESSION_LIFETIME=timedelta(days=1),
+        SESSION_COOKIE_NAME="from-flask",
+        SESSION_COOKIE_SAMESITE="None",
+        SESSION_COOKIE_SECURE=True,
+        APPLICATION_ROOT="/shop",
+    )
+    mixed = config_of(app)
+    assert (
+        mixed.idle_timeout_ms,
+        mixed.cookie_name,
+        mixed.cookie_samesite,
+        mixed.cookie_secure,
+        mixed.cookie_path,
+    ) == (
+        60_000,
+        "from-flask",
+        "Strict",
+        True,
+        "/shop",
+    )
+    assert mixed.source("cookie_name") == "Flask setting SESSION_COOKIE_NAME"
+
+
+def test_modified_and_new_tell_the_truth() -> None:
+    """Without being set by anybody."""
+    client = made().test_client()
+    assert client.get("/modified").text == "False True True"
+    assert client.get("/modified").text == "False True False"
+
+
+def test_flashed_messages_are_shown_once() -> None:
+    """Flask itself changes the list inside the session."""
+    client = made().test_client()
+    client.get("/flash")
+    client.get("/flash")
+    assert client.get("/flashes").text == "['hello', 'hello']"
+    assert client.get("/flashes").text == "[]"
+
+
+def test_an_application_may_answer_refusals_itself() -> None:
+    """Its own error handler goes before ours."""
+    app = made()
+
+    @app.errorhandler(SessionUnavailable)
+    def mine(error: SessionUnavailable) -> tuple[str, int]:
+        return "one moment", 503
+
+    @app.get("/unavailable")
+    def unavailable() -> str:
+        raise SessionUnavailable("nobody answers")
+
+    assert app.test_client().get("/unavailable").text == "one moment"
+    assert made().test_client().get("/user").status_code == 200
+
+
+def test_an_unstorable_change_in_place_is_an_error_page_and_harms_nothing_else() -> None:
+    """S19: 500, the rest is committed, and a session that began just then is not lost."""
+    app = made()
+
+    @app.get("/bad")
+    def bad() -> str:
+        flask.session["user"] = "ada"
+        flask.session["list"] = []
+        flask.session["list"].append(object())
+        return "bad"
+
+    client = app.test_client()
+    assert client.get("/bad").status_code == 500
+    assert client.get("/user").text == "ada"
+
+
+def test_init_app_and_the_extension() -> None:
+    """The factory pattern; the extension is the cluster, usable before any request."""
+    extension = Understudy(idle_timeout="5m")
+    app = flask.Flask("shop")
+    extension.init_app(app)
+    cluster = app.extensions["understudy"]
+    assert isinstance(cluster, Cluster) and len(cluster.manager.sessions) == 0
