@@ -76,9 +76,10 @@ def _spread(row: Row, beside: Row) -> tuple[float, float]:
 
 def machine(redis_version: str) -> list[str]:
     """Machine, versions and commit."""
+    versions = [f"Python {platform.python_version()}", *map(_version, LIBRARIES), f"redis-server {redis_version}"]
     return [
         f"machine: {_processor()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
-        f"versions: Python {platform.python_version()}, {', '.join(map(_version, LIBRARIES))}, redis-server {redis_version}",
+        f"versions: {', '.join(versions)}",
         f"commit: {_commit()}",
     ]
 

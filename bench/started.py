@@ -57,6 +57,7 @@ class Started:
         return self
 
     def __exit__(self, *_: object) -> None:
+        os.environ.pop("UNDERSTUDY_DIR", None)
         for process in self._processes.values():
             process.terminate()
         deadline_s = time.monotonic() + STOP_S_MAX
@@ -78,7 +79,10 @@ class Started:
     # --- members ----------------------------------------------------------------------------------------------------
 
     def members(self) -> Config:
-        """Starts two members that see each other; gives the configuration of a worker of the first. Raises: StartError."""
+        """Starts two members that see each other; gives the configuration for a worker of the first.
+
+        Raises: StartError.
+        """
         ports = free_ports(len(MEMBERS))
         secret, cluster = secrets.token_urlsafe(32), f"bench-{secrets.token_hex(6)}"
         for name, port in zip(MEMBERS, ports, strict=True):
@@ -93,7 +97,8 @@ class Started:
             }
             self._start(f"agent {name}", [sys.executable, "-m", "understudy.agent", "--quiet"], name, variables)
             if name == MEMBERS[0]:
-                environ = {**variables, "UNDERSTUDY_DIR": str(self._base / name)}
+                environ = variables
+                os.environ["UNDERSTUDY_DIR"] = str(self._base / name)  # where a worker's process looks for it
         for name in MEMBERS:
             self._wait(f"agent {name}", lambda name=name: self._lacks(name))
         return load(environ=environ, cwd=self._base)

@@ -55,7 +55,7 @@ class SessionUnavailable(SessionError):
 
 
 class SessionUnprotected(SessionUnavailable):
-    """``unprotected = "refuse"``: no backup could be found, so the change was not committed (or its outcome is unknown)."""
+    """``unprotected = "refuse"``: no backup could be found; the change was not committed, or its outcome is unknown."""
 
 
 class SessionEnded(SessionError):

@@ -16,9 +16,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from flask import Flask, Request, Response, request
+from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
 
 from understudy.client.runtime import REFUSALS, RETRY_AFTER_S, Runtime
@@ -155,6 +156,10 @@ class FlaskSession(SessionMixin):
     def concurrent(self, name: str) -> list[Any]:
         """See ``Session.concurrent``."""
         return self.understudy.concurrent(name)
+
+
+session = cast(FlaskSession, flask_session)
+"""``flask.session`` itself, for type checkers that are to know ``rotate``, ``protected`` and the rest."""
 
 
 class UnderstudyInterface(SessionInterface):

@@ -131,8 +131,6 @@ OWN_LIVES_MAX = 8
 NAME_TAKEN_MS = 2_000
 """How long an unknown life under our own name must be seen before we refuse to start: longer than the network takes to
 notice that a life which was killed a moment ago has ended."""
-STORE_RETRY_MS = 100
-"""Pause after a turn that the store refused (full or failing disk), so that the agent does not spin on it."""
 DRAIN_MS_MAX = 30_000
 """How long an agent that was asked to end hands over; then it goes, and its peers take over what is left."""
 COMMAND_STOP_MS_MAX = 35_000

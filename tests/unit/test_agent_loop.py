@@ -29,7 +29,6 @@ from understudy.protocol.commands import (
     PeerLost,
     Received,
     Started,
-    Ticked,
 )
 from understudy.protocol.messages import ControlRequest, Heartbeat, Hello, Reply, decode_worker_message, encode
 from understudy.store import Owner
@@ -199,19 +198,15 @@ def test_a_broken_invariant_ends_the_agent(tmp_path: Path) -> None:
     scene(tmp_path, play)
 
 
-def test_a_full_store_does_not_end_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn that the store refused is reported, and the agent goes on with the next one after a pause."""
-    monkeypatch.setattr(limits, "STORE_RETRY_MS", 1)
+def test_a_failing_store_ends_the_agent(tmp_path: Path) -> None:
+    """A turn that the store undid is reported and not survived: the engine believed what is not stored."""
 
     async def play(agent: Agent, executor: RecordingExecutor, _: NoNetwork, serving: asyncio.Task[bool]) -> None:
         await executor.turned.wait()
         executor.failure = StoreFull("no page is left")
         agent.inbox.peer_found(B1)
-        while Ticked() not in executor.events():
-            executor.turned.clear()
-            await executor.turned.wait()
-        assert not serving.done()
-        assert agent.journal.counts["store refused a turn"] == 1
+        with pytest.raises(StoreFull, match="no page is left"):
+            await serving
         assert any(line.get("detail") == "no page is left" for line in lines(tmp_path))
 
     scene(tmp_path, play)

@@ -509,3 +509,19 @@ def test_without_a_wait_a_touch_is_sent_for_sessions_from_elsewhere_too(worker: 
     assert session["n"] == 1
     worker.finish(session)
     assert worker.asked[-1] == Ask(TouchRequest(session.visit.opened.key), waits=False)  # type: ignore[union-attr]
+
+
+def test_two_first_requests_on_a_member_that_does_not_hold_the_session_see_one(worker: Worker) -> None:
+    """S08: both are given the primary's entry, and both commit into it; no second session is begun."""
+    cookie = worker.request(n=1)
+    entry = placed(worker, cookie, role=Role.BACKUP, primary="b", backups=("a",))
+    found = FetchAnswer(FetchOutcome.FOUND, "b", msgspec.structs.replace(entry, role=Role.PRIMARY))
+    done = CommitAnswer(Outcome.COMMITTED, True, "b", 1, 2)
+    agent(worker, found, found, done, done)
+    one, two = worker.begin(cookie), worker.begin(cookie)
+    one["a"], two["b"] = one["n"], two["n"]
+    routed = cookie[:-1] + "b"
+    assert worker.finish(one) == worker.finish(two) == routed and one.id == two.id
+    requests = [asked.request for asked in worker.asked if isinstance(asked.request, CommitRequest)]
+    assert [request.key for request in requests] == [one.visit.opened.key] * 2  # type: ignore[union-attr]
+    assert all(request.commit.creates is None for request in requests)

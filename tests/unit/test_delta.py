@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from tests.making import LIVES, after, backup_of, commit_id, deletes, moved, new_session, sets, shown, sibling, times, whole
+from tests.making import (
+    LIVES,
+    after,
+    backup_of,
+    commit_id,
+    deletes,
+    moved,
+    new_session,
+    sets,
+    shown,
+    sibling,
+    times,
+    whole,
+)
 
 from understudy import limits
 from understudy.model.commit import Commit

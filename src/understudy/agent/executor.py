@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from understudy import limits
+from understudy.errors import StoreFull
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry
 from understudy.protocol import commands as c
@@ -69,7 +70,10 @@ class Executor:
         """Handle what is queued, and one piece of background work; True if more of either is left.
 
         Guarantee: nothing leaves before the transaction that it speaks of is durable.
+        Raises: StoreError if the transaction could not be made durable. The engine then believes what is not so: the
+        agent has to end, and the next life starts from the store.
         """
+        assert not self._out, "a turn after one that failed"
         with self._store.write() as transaction:
             for _ in range(min(len(self._events), EVENTS_PER_TURN_MAX)):
                 self._handle(self._events.popleft(), transaction)
@@ -129,7 +133,11 @@ class Executor:
             before = entry
             return perform(what, entry, environment)
 
-        outcome, entry = transaction.change(key, function)
+        try:
+            outcome, entry = transaction.change(key, function)
+        except StoreFull:
+            # Refused before anything was written; a failure in mid-write ends the transaction, and this agent.
+            outcome, entry = Outcome.STORE_FULL, before
         if entry is not None and entry.number and (before is None or entry.number > before.number):
             transaction.outbox_add(entry.number, key)
         return c.Changed(key, what, outcome, entry, before)

@@ -33,10 +33,6 @@ FIRST_WORKER_S_MIN = 10.0
 """An agent that a worker has started waits at least so long for that worker to attach."""
 
 
-RETRY = -1
-"""In place of an instant: the turn is to be tried again."""
-
-
 class Engine(Protocol):
     """What the agent reads from the protocol's engine."""
 
@@ -221,11 +217,11 @@ class Agent:
             deadline_ms = executor.deadline_ms()
             self._tick_at(deadline_ms, deadline_ms - executor.now_ms())
         except StoreError as error:
-            # A full or failing disk: say so and go on. Who asked in this turn asks again; ending would only begin
-            # another life with the same disk. Not at once: the disk would be asked as fast as the loop turns.
-            self._warn("store refused a turn", str(error))
-            self._tick_at(RETRY, limits.STORE_RETRY_MS)
-            more = False
+            # A failing disk undid the turn, and the engine believes what is not so: the next life reads the store.
+            # (A store that is merely full refuses single changes, which is no error here.)
+            self._warn("store failed", str(error))
+            self._ended.set_exception(error)
+            return
         except Exception as error:
             self._ended.set_exception(error)
             return

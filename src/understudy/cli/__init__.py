@@ -48,6 +48,10 @@ def _dispatch(given: list[str]) -> int:
         return agent_main(given[1:])
     if given[:1] == ["demo"]:
         return _demo(given[1:])
+    if given[:1] == ["simulate"]:
+        from understudy.sim.main import main as simulate_main
+
+        return simulate_main(given[1:])
     command: list[str] | None = None
     if given[:1] == ["run"] and "--" in given:
         # By hand: argparse of different Pythons disagrees about what "--" means below a subcommand.
@@ -109,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add_options(locate, options_named(*WHERE, "secret_file", "application"))
     add_options(doctor, MEMBER_OPTIONS)
     commands.add_parser("demo", help="a cluster of three members on this machine, with a shop to click", add_help=False)
+    commands.add_parser("simulate", help="random histories of a small cluster, from seeds", add_help=False)
     return parser
 
 

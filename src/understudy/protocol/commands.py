@@ -355,6 +355,7 @@ class FactKind(enum.StrEnum):
     TRANSFERRED = "transferred"
     READY = "ready"
     STOOD_STILL = "stood still"
+    STORE_REFUSED = "store refused a change"
     DRAINED = "drained"
 
 

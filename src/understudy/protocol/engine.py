@@ -318,9 +318,11 @@ class Engine:
     def _resend(self, key: bytes, to: str, entry: Entry | None) -> None:
         if not to:
             self.comparisons.send_contribution(key, entry)
-        elif entry is not None and to in (entry.primary, *entry.backups) and to != self.core.me:
-            if entry.role is Role.PRIMARY or entry.number:
-                self.replication.send(to, key, entry)
+            return
+        if entry is None or to == self.core.me or to not in (entry.primary, *entry.backups):
+            return
+        if entry.role is Role.PRIMARY or entry.number:
+            self.replication.send(to, key, entry)
 
     def _compare_one(self, key: bytes, entry: Entry | None, purpose: c.CompareOne) -> None:
         """A copy of ours was refused: learn the whole of what the others hold, or win a higher reign."""
@@ -351,6 +353,10 @@ class Engine:
 
     def _changed(self, event: c.Changed) -> None:
         key, what, entry = event.key, event.what, event.entry
+        if event.outcome is Outcome.STORE_FULL and not isinstance(what, c.DoCommit | c.GivePromise):
+            # Not stored, so not answered: who sent it sends it again, or takes another backup.
+            self.core.tell(c.FactKind.STORE_REFUSED, key, detail=type(what).__name__)
+            return
         if entry is not None:
             self.sweeps.watch(key, entry)
             if event.before is None:
@@ -382,9 +388,8 @@ class Engine:
             case c.TakeContribution():
                 self.comparisons.contribution_taken(event)
             case c.Touch(age_ms=age_ms, forward=forward):
-                if (
-                    entry is not None and event.outcome is Outcome.STORED and (forward or entry.role is Role.PRIMARY)
-                ) or (forward and entry is not None and entry.role is not Role.PRIMARY):
+                is_news = entry is not None and event.outcome is Outcome.STORED and entry.role is Role.PRIMARY
+                if entry is not None and (forward or is_news):
                     self.sweeps.accessed(key, entry, age_ms)
             case c.Expire():
                 if event.outcome is Outcome.REMOVED and event.before is not None and not event.before.ended:

@@ -170,8 +170,11 @@ class Inquiries:
         """The store's word on one question: queue its answer."""
         what, entry = event.what, event.entry
         assert isinstance(what, c.GivePromise)
-        assert entry is not None
         slot = (what.sender, what.inquiry)
+        if entry is None:
+            # The store is full: nothing can be stored under a lower reign either, so the promise keeps itself.
+            self._to_answer.setdefault(slot, []).append(Answer(event.key, Verdict.NOTHING))
+            return
         verdict, delta = _verdict_of(event, self._core.me), None
         if verdict in (Verdict.NOTHING, Verdict.HOLDS):
             self._core.tell(c.FactKind.PROMISED, event.key, what.sender)

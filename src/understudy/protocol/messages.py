@@ -143,7 +143,7 @@ class Compare(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
 
 class Compared(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """To Compare: HOLDS with the whole entry where the answerer is ahead in epoch or data, ENDED, NOTHING or UNKNOWN."""
+    """To Compare: HOLDS with the whole entry where the answerer is ahead in epoch or data, else what it knows."""
 
     comparison: int
     answers: tuple[Answer, ...]

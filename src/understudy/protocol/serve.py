@@ -145,10 +145,10 @@ class Service:
 
     def _at_primary(self, job: Job, entry: Entry) -> None:
         request, key = job.request, job.key
-        if not self._comparisons.is_compared(key):
-            if self._comparisons.ask_about(key, entry, self._members.reachable()):
-                self._park(job)
-                return
+        comparisons = self._comparisons
+        if not comparisons.is_compared(key) and comparisons.ask_about(key, entry, self._members.reachable()):
+            self._park(job)
+            return
         if isinstance(request, CommitRequest):
             if request.unprotected_refused and not self._may_protect(entry):
                 self._answer_commit(job, CommitAnswer(Outcome.REFUSED))
@@ -163,10 +163,10 @@ class Service:
             self._core.emit(c.Change(key, c.Expire()))
             self._answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
             return
-        if not self._members.has_lease(entry.backups) and not self._comparisons.is_fresh(key, job.since_ms):
-            if self._comparisons.ask_about(key, entry, entry.backups):
-                self._park(job)
-                return
+        is_sure = self._members.has_lease(entry.backups) or comparisons.is_fresh(key, job.since_ms)
+        if not is_sure and comparisons.ask_about(key, entry, entry.backups):
+            self._park(job)
+            return
         if not self._replication.wait(job.id, key, self._replication.newest(key)):
             self._give(job, entry)
 

@@ -74,6 +74,9 @@ class Transaction(Protocol):
         """Apply a pure function to one entry; returns its outcome and what the store holds now.
 
         ``None`` as the new entry removes it.
+
+        Raises: StoreFull if it would grow above the hard limit: then nothing of this change is written, and the
+        transaction goes on.
         """
 
     def next_number(self) -> int:

@@ -172,8 +172,7 @@ class MemoryTransaction:
         contents, state = self._contents, self._contents.state
         growth_bytes = _size(new) - _size(old)
         if new is not None and growth_bytes > 0 and contents.bytes_used + growth_bytes > self._bytes_hard:
-            self._failure = errors.StoreFull(f"the store in memory is full: {self._bytes_max} bytes")
-            raise self._failure
+            raise errors.StoreFull(f"the store in memory is full: {self._bytes_max} bytes")
         contents.bytes_used += growth_bytes
         if new is None:
             del contents.entries[key]

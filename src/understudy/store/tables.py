@@ -146,7 +146,8 @@ class LmdbTransaction:
                 raw = codec.encode_entry(new)
                 growth_bytes = len(raw) - (len(old_raw) if old_raw is not None else 0)
                 if growth_bytes > 0 and tables.refuses(txn, growth_bytes):
-                    self._fail(f"it has used {tables.bytes_used(txn)} of {tables.bytes_max} bytes")
+                    # Nothing is written yet: the other changes of this transaction go on.
+                    raise self._full(f"it has used {tables.bytes_used(txn)} of {tables.bytes_max} bytes")
                 txn.put(key, raw)
         except tables.map_full:
             self._fail(f"no page of its {tables.bytes_max} bytes is left")
@@ -170,11 +171,14 @@ class LmdbTransaction:
 
     def _fail(self, cause: str) -> None:
         """Raises: StoreFull, here and once more at the end of the block if it is caught inside."""
-        self._failure = errors.StoreFull(
+        self._failure = self._full(cause)
+        raise self._failure
+
+    def _full(self, cause: str) -> errors.StoreFull:
+        return errors.StoreFull(
             f"the store {self._tables.env.path()} is full: {cause}. Raise bytes_max under [store], "
             "shorten idle_timeout, or store less in each session"
         )
-        raise self._failure
 
     # --- numbers and the outbox ------------------------------------------------------------------------------------
 

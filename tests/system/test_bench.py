@@ -1,0 +1,67 @@
+"""The benchmark runs, measures what its table says, and refuses to run without what it compares with."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = (sys.executable, str(ROOT / "bench" / "request_path.py"))
+RUN_S_MAX = 120.0
+THEIRS = ("redis GET", "redis SET", "redis SET + WAIT 1", "redis SET, WAIT 1 in a pipeline")
+OURS = {
+    "clean read": "redis GET",
+    "clean read, whole request": "redis GET",
+    'write, "none"': "redis SET",
+    'write, "local"': "redis SET",
+    'write, "backup"': "redis SET + WAIT 1",
+    'write, "backup", same times': "redis SET, WAIT 1 in a pipeline",
+}
+NUMBER = r"(\d+(?:\.\d+)?)"
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+    environ |= {"PYTHONPATH": str(ROOT / "src"), **variables}
+    return subprocess.run([*RUN, *arguments], env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+
+
+@pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not installed: apt-get install redis-server"
+)
+def test_every_operation_has_a_row() -> None:
+    """`make bench` gives for both sizes each operation's median, p99 and ratio to redis', beside machine and commit."""
+    result = run("--rounds", "1", "--count", "3")
+    assert result.returncode == 0, result.stderr
+    head, *tables = result.stdout.split("\nsessions of ")
+    assert [table.partition(" ")[0] for table in tables] == ["190", "1000"]
+    for line in ("machine: ", "versions: ", "commit: ", "load average"):
+        assert line in head
+    for table in tables:
+        for name in THEIRS:
+            assert all(value > 0 for value in numbers(table, rf"{NUMBER} +{NUMBER} +{NUMBER}$", name)), table
+        for name, beside in OURS.items():
+            ratios = rf"{NUMBER} +\({NUMBER} to {NUMBER}\) +{NUMBER}"
+            found = numbers(table, rf"{NUMBER} +{NUMBER} +{NUMBER} +{ratios} +{re.escape(beside)}$", name)
+            assert all(value > 0 for value in found), table
+    assert "of 12 reads" in result.stdout
+
+
+def test_without_redis_nothing_is_measured(tmp_path: Path) -> None:
+    """Without redis-server the benchmark measures nothing, and says what to install."""
+    result = run(PATH=str(tmp_path))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "apt-get install redis-server" in result.stderr
+
+
+def numbers(table: str, pattern: str, name: str) -> list[float]:
+    """The numbers in the line of that name."""
+    found = re.search(rf"^{re.escape(name)} +{pattern}", table, re.MULTILINE)
+    assert found is not None, f"no line for {name}:\n{table}"
+    return [float(value) for value in found.groups()]
