@@ -1,20 +1,23 @@
 """Gives what is measured, as real processes on loopback: two members with agents, and redis with one replica.
 
-Everything lives in one temporary directory and ends with whoever made it, also when that is killed: the guard of the
-demo finds the processes by their environment. Redis keeps nothing on disk and is seen by nobody but us.
+Everything lives in one temporary directory and ends with whoever made it, also when that is killed: the kernel then
+ends the processes, the demo's guard removes the directory. Redis keeps nothing on disk and is seen by nobody but us.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -32,6 +35,10 @@ READY_S_MAX = 20.0
 STOP_S_MAX = 5.0
 POLL_S = 0.01
 LOG_TAIL_BYTES = 2_000
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+"""Of Linux' <sys/prctl.h>."""
 
 
 class StartError(Exception):
@@ -100,7 +107,7 @@ class Started:
                 environ = variables
                 os.environ["UNDERSTUDY_DIR"] = str(self._base / name)  # where a worker's process looks for it
         for name in MEMBERS:
-            self._wait(f"agent {name}", lambda name=name: self._lacks(name))
+            self._wait(f"agent {name}", partial(self._lacks, name))
         return load(environ=environ, cwd=self._base)
 
     def _lacks(self, name: str) -> str | None:
@@ -141,12 +148,11 @@ class Started:
     # --- processes --------------------------------------------------------------------------------------------------
 
     def _start(self, name: str, command: list[str], place: str, variables: dict[str, str]) -> None:
-        # The guard finds what is to end by this variable; redis does not know it.
         environ = self._environ | variables | {"UNDERSTUDY_DIR": str(self._base / place)}
         with (self._base / f"{place}.out").open("wb") as output:
             self._processes[name] = subprocess.Popen(
                 command, env=environ, cwd=self._base, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=_end_with_parent,
             )  # fmt: skip
 
     def _wait(self, name: str, lacks: Callable[[], str | None]) -> None:
@@ -174,6 +180,13 @@ def wait_for_leases(client: Client) -> None:
 
 def has_lease(client: Client) -> bool:
     return client.member.leases.until_ms(MEMBERS[1]) > client.member.store.now_ms()
+
+
+def _end_with_parent() -> None:
+    """Has the kernel kill this process when its parent ends. Redis writes its title over the environment by which the
+    guard would find it."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answers(client: redis.Redis) -> bool:

@@ -395,18 +395,18 @@ def test_a_full_store_says_so_and_goes_on(store: StoreUnderTest) -> None:
     assert check(store).problems == ()
 
 
-def test_a_refused_put_undoes_its_transaction_even_if_it_is_caught_inside(store: StoreUnderTest) -> None:
-    """StoreFull leaves nothing of the block behind: a caller that swallows it hears it again at the end."""
+def test_a_refused_put_leaves_the_rest_of_its_transaction(store: StoreUnderTest) -> None:
+    """StoreFull writes nothing of the one change that was refused; the others of the block are kept."""
     count = fill(store)
-    with pytest.raises(errors.StoreFull):
-        with store.write() as transaction:
-            transaction.set_note("before", b"1")
-            with pytest.raises(errors.StoreFull):
-                for n in range(count, count * 2):
-                    transaction.put(key(n), large(n))
     with store.write() as transaction:
-        assert transaction.note("before") is None
+        transaction.set_note("before", b"1")
+        with pytest.raises(errors.StoreFull):
+            for n in range(count, count * 2):
+                transaction.put(key(n), large(n))
+    with store.write() as transaction:
+        assert transaction.note("before") == b"1"
         assert transaction.counts().primary == count
+    assert check(store).problems == ()
 
 
 # --- the check -------------------------------------------------------------------------------------------------------

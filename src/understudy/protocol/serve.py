@@ -341,8 +341,6 @@ class Service:
     def _not_here(self, job: Job) -> None:
         if isinstance(job.request, SettleRequest):
             self._answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
-        elif job.is_remote:
-            self._unknown_to_all(job)
         else:
             self._locate(job)
 
@@ -377,10 +375,7 @@ class Service:
         if not job.is_remote:
             self._core.tell(c.FactKind.SESSION_UNKNOWN, job.key)
             self._locator.remember_unknown(job.key)
-        if isinstance(job.request, CommitRequest):
-            self._answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
-        else:
-            self._answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
+        self._answer_either(job, CommitAnswer(Outcome.UNKNOWN), FetchOutcome.UNKNOWN)
 
     def appeared(self, key: bytes) -> None:
         """The session is known after all."""
@@ -450,16 +445,16 @@ class Service:
 
     def _give_up(self, job: Job) -> None:
         self._core.tell(c.FactKind.SESSION_UNAVAILABLE, job.key)
-        if isinstance(job.request, CommitRequest | SettleRequest):
-            self._answer_commit(job, CommitAnswer(Outcome.REFUSED, unsure=True))
-        else:
-            self._answer_fetch(job, FetchAnswer(FetchOutcome.UNAVAILABLE))
+        self._answer_either(job, CommitAnswer(Outcome.REFUSED, unsure=True), FetchOutcome.UNAVAILABLE)
 
     def _end(self, job: Job) -> None:
-        if isinstance(job.request, CommitRequest | SettleRequest):
-            self._answer_commit(job, CommitAnswer(Outcome.ENDED))
+        self._answer_either(job, CommitAnswer(Outcome.ENDED), FetchOutcome.ENDED)
+
+    def _answer_either(self, job: Job, commit: CommitAnswer, fetch: FetchOutcome) -> None:
+        if isinstance(job.request, FetchRequest):
+            self._answer_fetch(job, FetchAnswer(fetch))
         else:
-            self._answer_fetch(job, FetchAnswer(FetchOutcome.ENDED))
+            self._answer_commit(job, commit)
 
     def _answer_fetch(
         self,

@@ -103,7 +103,7 @@ class ZenohTransport:
         """Join. Raises: TransportError when ``listen`` cannot be listened on. Cost: some 10 ms; no seed is awaited."""
         assert self._listener is None, "a transport starts once"
         self._listener = listener
-        # Silent unless RUST_LOG says otherwise: what zenoh calls errors (a second link between two members that are each
+        # Silent unless RUST_LOG says so: what zenoh calls errors (a second link between two members that are each
         # other's seeds, every frame that comes while it closes) is none here, floods, and goes to stdout.
         zenoh.try_init_log_from_env()  # type: ignore[no-untyped-call]  # zenoh's stubs leave results of None open
         atexit.register(self.close)
