@@ -18,7 +18,9 @@ LIVES = {"a": 101, "b": 102, "c": 103, "d": 104}
 CHOOSERS = {"a": 11, "b": 12, "c": 13, "d": 14}
 
 
-def stamp(number: int, member: str = "a", now_ms: int = 1_000, *, grace_ms: int = 10_000, bytes_max: int = 1 << 20) -> Stamp:
+def stamp(
+    number: int, member: str = "a", now_ms: int = 1_000, *, grace_ms: int = 10_000, bytes_max: int = 1 << 20
+) -> Stamp:
     """What ``member`` gives to its commit of that number."""
     return Stamp(member, LIVES[member], number, now_ms, grace_ms, bytes_max)
 
@@ -59,7 +61,9 @@ def backup_of(primary: Entry, **fields: object) -> Entry:
     return msgspec.structs.replace(primary, **{"role": Role.BACKUP, "number": 0, **fields})
 
 
-def proxy(primary: str = "b", backups: Iterable[str] = ("c",), epoch: Epoch | None = None, promised: Promise = NO_PROMISE) -> Entry:
+def proxy(
+    primary: str = "b", backups: Iterable[str] = ("c",), epoch: Epoch | None = None, promised: Promise = NO_PROMISE
+) -> Entry:
     """What a member that holds no copy knows."""
     return Entry(Role.PROXY, primary, tuple(backups), epoch or Epoch(1, CHOOSERS[primary], 1), promised=promised)
 
@@ -69,7 +73,9 @@ def moved(entry: Entry, **fields: object) -> Entry:
     return msgspec.structs.replace(entry, **fields)
 
 
-def at_reign(entry: Entry, reign: int, primary: str = "b", backups: Iterable[str] = ("c",), list_number: int = 1) -> Entry:
+def at_reign(
+    entry: Entry, reign: int, primary: str = "b", backups: Iterable[str] = ("c",), list_number: int = 1
+) -> Entry:
     """The same data where ``primary`` has taken over under a higher reign."""
     epoch = Epoch(reign, CHOOSERS[primary], list_number)
     return moved(entry, primary=primary, backups=tuple(backups), epoch=epoch)
@@ -80,7 +86,9 @@ def whole(entry: Entry, now_ms: int = 1_000) -> Delta:
     return delta_since(entry, {}, now_ms)
 
 
-def place(primary: str, backups: Iterable[str] = (), reign: int = 1, *, list_number: int = 1, ended: bool = False) -> Location:
+def place(
+    primary: str, backups: Iterable[str] = (), reign: int = 1, *, list_number: int = 1, ended: bool = False
+) -> Location:
     return Location(primary, tuple(backups), Epoch(reign, CHOOSERS[primary], list_number), ended)
 
 
@@ -93,5 +101,12 @@ def sibling(member: str, number: int, value: bytes, reign: int = 1) -> Sibling:
     return Sibling(LIVES[member], number, reign, value)
 
 
-def times(created_ms: int = 1_000, accessed_ms: int = 1_000, *, idle_ms: int = IDLE_MS, absolute_ms: int = 0, rotated_ms: int = 0) -> Times:
+def times(
+    created_ms: int = 1_000,
+    accessed_ms: int = 1_000,
+    *,
+    idle_ms: int = IDLE_MS,
+    absolute_ms: int = 0,
+    rotated_ms: int = 0,
+) -> Times:
     return Times(created_ms, accessed_ms, rotated_ms, idle_ms, absolute_ms)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.cluster import Cluster, Slow, Visitor, check_store, sessions_cluster
+from tests.system.cluster import Cluster, Slow, Visitor, check_store, processes, sessions_cluster
 
 NAMES = ("a", "b", "c")
 
@@ -225,6 +226,25 @@ def test_a_killed_agent_is_replaced_under_load(cluster: Cluster, victim: str) ->
     load.wait_for(100)
     load.finish(NAMES)
     wait_protected(cluster, NAMES)
+
+
+def test_reading_asks_nobody() -> None:
+    """S07, S23: while the primary's agent, which alone talks to the network, stands still, its workers serve reads
+    for as long as the leases last: so a read sends no packet.
+    """
+    # Leases that outlast the test on any machine.
+    with sessions_cluster(NAMES, UNDERSTUDY_LEASE_MS="20000", UNDERSTUDY_DEAD_MS="40000") as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        visitor = Visitor(cluster)
+        visitor.protected("a", "/login", name="anna")
+        wait_protected(cluster, NAMES)
+        agent = cluster.agent_pid("a")
+        assert agent is not None
+        processes.send(agent, signal.SIGSTOP)
+        for _ in range(100):
+            assert visitor.values("a") == {"user": "anna"}
+        assert visitor.browser.set_cookies == 1
 
 
 def test_an_unanswered_commit_is_applied_once(cluster: Cluster, visitor: Visitor) -> None:

@@ -184,6 +184,7 @@ def clustered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY_LISTEN", "127.0.0.1:7400")
     monkeypatch.setenv("UNDERSTUDY_SECRET", "a secret of the tests, long enough")
     monkeypatch.setenv("UNDERSTUDY_AUTOSTART", "false")
+    monkeypatch.setenv("UNDERSTUDY_AGENT_TIMEOUT_MS", "100")
 
 
 @pytest.mark.usefixtures("clustered")

@@ -103,7 +103,9 @@ def test_a_commit_changes_what_it_names_and_nothing_else() -> None:
 
 def test_a_commit_replaces_all_concurrent_values() -> None:
     """S38: values that stood side by side are one again after the next write, and none after a deletion."""
-    entry = moved(new_session(), attributes={"x": (sibling("b", 3, b"b"), sibling("a", 1, b"a"))}, context={101: 1, 102: 3})
+    entry = moved(
+        new_session(), attributes={"x": (sibling("b", 3, b"b"), sibling("a", 1, b"a"))}, context={101: 1, 102: 3}
+    )
     administrative = Commit(commit_id(2), b"", {"x": b"c"})
     assert after(entry, administrative, 2).attributes["x"] == (sibling("a", 2, b"c"),)
     assert "x" not in after(entry, msgspec.structs.replace(administrative, sets={}, deletes=("x",)), 2).attributes

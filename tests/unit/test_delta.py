@@ -24,7 +24,6 @@ from understudy.model.delta import (
     applies,
     delta_since,
     merged_attributes,
-    merged_recent,
     merged_times,
     times_of,
     with_merged,
@@ -80,9 +79,7 @@ def test_a_late_delta_brings_nothing_back() -> None:
     third = after(second, deletes(3, "y"), 3)
     copy = with_merged(BACKUP, delta_since(third, BASE.context, 1_000), 1_000)
     for late in (delta_since(second, BASE.context, 1_000), whole(BASE), whole(second)):
-        merged = with_merged(copy, late, 1_000)
-        assert (merged.attributes, merged.context, merged.times) == (copy.attributes, copy.context, copy.times)
-        assert set(merged.recent) == set(copy.recent)
+        assert with_merged(copy, late, 1_000) == copy
     assert shown(copy) == {"x": b"2"}
 
 
@@ -170,10 +167,21 @@ def test_a_first_copy_takes_the_times_as_they_are() -> None:
 # --- recent commits -----------------------------------------------------------------------------------------------------
 
 
+def test_whoever_has_seen_everything_knows_the_commits() -> None:
+    """S23: a copy takes the ids of a delta that covers it, and keeps its own over one that it covers: a late message
+    makes nobody forget what was committed since, however much that was."""
+    entry = BASE
+    for number in range(2, 20):
+        entry = after(entry, sets(number, x=b"1"), number)
+    old = whole(entry)
+    for number in range(20, 40):
+        entry = after(entry, sets(number, x=b"2"), number)
+    assert with_merged(BACKUP, whole(entry), 1_000).recent == entry.recent
+    assert with_merged(backup_of(entry), old, 1_000).recent == entry.recent
+
+
 def test_both_sides_commits_are_remembered() -> None:
-    """S23: a commit repeated at the successor is found there; the newest of each side are kept within the limit."""
-    ours, theirs = (b"1", b"2"), (b"2", b"3")
-    assert merged_recent(ours, theirs) == (b"1", b"2", b"3")
-    assert merged_recent(ours, ()) == ours and merged_recent((), theirs) == theirs and merged_recent(ours, ours) == ours
-    many = tuple(b"%d" % n for n in range(limits.RECENT_COMMITS_MAX))
-    assert merged_recent((b"old",), many) == many
+    """S23, S38: after a partition a commit repeated at either side is found; ours leave last."""
+    left = after(BASE, sets(2, x=b"left"), 2)
+    right = after(BASE, sets(3, x=b"right"), 3, "b")
+    assert with_merged(left, whole(right), 1_000).recent == (commit_id(3), commit_id(1), commit_id(2))

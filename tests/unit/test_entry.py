@@ -151,5 +151,3 @@ def test_a_tombstone_keeps_its_place_and_its_first_instant() -> None:
     assert stone.attributes == {} and stone.ended and stone.location == place("a", ("b",), ended=True)
     assert ended(stone, 9_000) == stone
     assert ended(entry, 0).ended
-
-

@@ -330,11 +330,27 @@ def test_without_autostart_the_error_says_how_to_start_an_agent(tmp_path: Path) 
     """Also when a killed agent has left its socket's file."""
     path = tmp_path / "agent.sock"
     with pytest.raises(AgentUnavailable, match="understudy agent"):
-        link_to(path).ask(FetchRequest(0, KEY))
+        link_to(path, agent_timeout_ms=50).ask(FetchRequest(0, KEY))
     ScriptedAgent(path, echo).stop()
     assert path.exists()
     with pytest.raises(AgentUnavailable, match="understudy run"):
-        link_to(path).ask(FetchRequest(0, KEY))
+        link_to(path, agent_timeout_ms=50).ask(FetchRequest(0, KEY))
+
+
+def test_an_agent_that_somebody_else_restarts_is_waited_for(tmp_path: Path) -> None:
+    """S23: a supervisor's new agent answers what the killed one did not."""
+    path = tmp_path / "agent.sock"
+    link = link_to(path, agent_timeout_ms=20_000)
+    with ScriptedAgent(path, echo):
+        assert link.ask(FetchRequest(0, KEY, {}, "before")).primary == "before"
+    got: list[str] = []
+    asking = threading.Thread(target=lambda: got.append(link.ask(FetchRequest(0, KEY, {}, "after")).primary))
+    asking.start()
+    path.unlink()
+    with ScriptedAgent(path, echo):
+        asking.join()
+        link.close()
+    assert got == ["after"]
 
 
 def test_a_tools_question_is_answered_with_json(tmp_path: Path) -> None:

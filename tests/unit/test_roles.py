@@ -354,7 +354,9 @@ SUCCESSOR = after(at_reign(HERE, 2, "b", ("c",)), sets(9, y=b"of b"), 9, "b")
 
 def test_what_nobody_was_answered_for_gives_way() -> None:
     """S23, S25: the successor's entry is taken whole: the workers repeat their commits there."""
-    outcome, entry = stepped_down(SECOND, whole(SUCCESSOR, NOW_MS), "a", frozenset({2}), frozenset({LIVES["a"]}), NOW_MS)
+    outcome, entry = stepped_down(
+        SECOND, whole(SUCCESSOR, NOW_MS), "a", frozenset({2}), frozenset({LIVES["a"]}), NOW_MS
+    )
     assert outcome is Outcome.STORED and entry is not None
     assert entry == moved(SUCCESSOR, role=Role.BACKUP, number=0)
     assert shown(entry) == {"x": b"1", "y": b"of b"}

@@ -27,12 +27,16 @@ POLL_S = 0.02
 START_AGAIN_S = 0.25
 """Between two starts: a port may be free, or a killed agent's lock given up, a moment later."""
 
+_NO_AUTOSTART = (
+    " and `autostart` is false; start it with `understudy agent`, or run the application under `understudy run -- …`"
+)
+
 
 class Starter:
     """Connects to the agent of one directory, starting it if need be.
 
     Args:
-        autostart: False leaves that to ``understudy agent`` or ``understudy run``.
+        autostart: False leaves that to ``understudy agent`` or ``understudy run``, and only waits for it.
         environ: what the agent is started with beside this process's own environment.
     """
 
@@ -57,23 +61,18 @@ class Starter:
     def connect(self, deadline_s: float) -> socket.socket:
         """A connected socket, before the monotonic instant ``deadline_s``. Raises: AgentUnavailable."""
         connected = self._try()
-        if connected is not None:
-            return connected
-        if not self._autostart:
-            raise AgentUnavailable(
-                f"no agent answers at {self.socket_path} and `autostart` is false; start it with `understudy agent`, or"
-                " run the application under `understudy run -- …`"
-            )
         while connected is None:
-            with _alone(self._directory / START_LOCK) as alone:
-                if alone:
-                    connected = self._started(deadline_s)
-                elif time.monotonic() < deadline_s:
-                    # Another process is starting it.
-                    time.sleep(POLL_S)
-                    connected = self._try()
-                else:
-                    raise AgentUnavailable(f"no agent answers at {self.socket_path}, though one was being started")
+            if self._autostart:
+                with _alone(self._directory / START_LOCK) as alone:
+                    if alone:
+                        return self._started(deadline_s)
+            # Another process is starting it, or restarts the one that was killed.
+            if time.monotonic() >= deadline_s:
+                raise AgentUnavailable(
+                    f"no agent answers at {self.socket_path}{'' if self._autostart else _NO_AUTOSTART}"
+                )
+            time.sleep(POLL_S)
+            connected = self._try()
         return connected
 
     def _started(self, deadline_s: float) -> socket.socket:

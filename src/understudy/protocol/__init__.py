@@ -73,7 +73,7 @@ Comparison (``compare``)
     (``Contribute``), and keeps its copy until that is acknowledged. Where somebody knows a later epoch whose holders
     are all gone, the newest data is asked about and promoted like any other.
 
-Doubt after standing still (``engine``)
+Doubt after standing still (``join``)
     A process that was stopped for longer than two leases first handles frames that lay waiting and only then the news
     that others have replaced it. So after such a gap a member doubts everything: requests for sessions that it holds
     wait, and none is promoted for a loss, until each member that it knew has answered a heartbeat sent since, or
@@ -89,13 +89,14 @@ Sweeps (``sweep``)
 Reading order
     ``messages``   everything that members, and a worker and its agent, say to each other
     ``commands``   events in, commands out, facts for people; and the settings
-    ``engine``     the table from event to handler; start, readiness, doubt
+    ``engine``     the table from event to handler
     ``members``    who is alive; leases; where the next copy goes (``placement``)
-    ``serve``      a request from its arrival to its answer
+    ``serve``      a request (``job``) from its arrival to its answer; where nobody knows it, ``locate``
     ``replicate``  a change from the primary to its backups
     ``inquire``    ask, promise, promote
     ``compare``    who knows better
     ``sweep``      work on many sessions
+    ``join``       from a start, or a pause, to ready
     ``changes``    which pure function of ``model`` each ``Change`` names
     ``core``       what the parts share
 
