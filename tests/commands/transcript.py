@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from tests.making import CHOOSERS, KEY, LIVES, commit_id
+from tests.making import CHOOSERS, KEY, LIVES, SECRET, commit_id
 
 from understudy.model.commit import Commit, Creation, Outcome
 from understudy.model.delta import Delta, delta_since
@@ -25,9 +25,18 @@ BACKUP, LOCAL, NONE = m.AcknowledgeMode.BACKUP, m.AcknowledgeMode.LOCAL, m.Ackno
 
 
 class Turns:
-    """Member a, joined and ready, with its peers; each method is one turn and returns its commands."""
+    """Member a with its peers, joined and ready unless a test asks for the time before; each method is one turn and
+    returns its commands."""
 
-    def __init__(self, *peers: str, entries: dict[bytes, Entry] | None = None, copies: int = 1, **settings: int) -> None:
+    def __init__(
+        self,
+        *peers: str,
+        entries: dict[bytes, Entry] | None = None,
+        joined: bool = True,
+        last_view: tuple[str, ...] = (),
+        copies: int = 1,
+        **settings: int,
+    ) -> None:
         self.settings = c.Settings("a", LIVES["a"], CHOOSERS["a"], copies=copies, **settings)
         self.engine = Engine(self.settings)
         self.entries = dict(entries or {})
@@ -35,15 +44,15 @@ class Turns:
         self.marked: set[int] = set()
         self.number = 100
         self.now_ms = START_MS
-        self.on(c.Started((), False, bool(peers)))
+        self.on(c.Started(last_view, bool(entries) and not joined, bool(peers)))
         for name in peers:
             self.on(c.PeerFound(name, LIVES[name]))
-        for name in peers:
-            self.hears(name, m.Heartbeat(1))
-            self.hears(name, m.Transferred(0))
         self.engine.members._cursor = 1  # the next choice begins with the first name
-        assert self.engine.ready
-        self.tick()
+        if joined:
+            for name in peers:
+                self.hears(name, m.Transferred(0))
+            assert self.engine.ready
+            self.tick()
 
     @property
     def entry(self) -> Entry:
@@ -77,7 +86,7 @@ class Turns:
         while self.now_ms < until_ms:
             self.now_ms = min(until_ms, self.now_ms + STEP_MS)
             for name in hearing:
-                self.hears(name, m.HeartbeatAck(0))
+                self.hears(name, m.Transferred(0))
             commands += self.tick()
         return [command for command in commands if not _comes_by_itself(command)]
 
@@ -135,13 +144,13 @@ class Turns:
 
 def creation(**values: bytes) -> m.CommitRequest:
     """A worker's request that begins a session."""
-    commit = Commit(commit_id(1), b"s", sets=values, creates=Creation(60_000))
+    commit = Commit(commit_id(1), SECRET, sets=values, creates=Creation(60_000))
     return m.CommitRequest(0, KEY, commit, BACKUP)
 
 
 def writing(number: int, acknowledge: m.AcknowledgeMode = BACKUP, **values: bytes) -> m.CommitRequest:
     """A worker's request that sets attributes."""
-    return m.CommitRequest(0, KEY, Commit(commit_id(number), b"s", sets=values), acknowledge)
+    return m.CommitRequest(0, KEY, Commit(commit_id(number), SECRET, sets=values), acknowledge)
 
 
 def committed(number: int, protected: bool = True) -> m.CommitAnswer:

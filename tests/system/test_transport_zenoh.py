@@ -18,7 +18,7 @@ from tests.conformance.test_transports import Recorder, ZenohNet, free_address
 from understudy import limits
 from understudy.errors import TransportError
 from understudy.transport import Peer
-from understudy.transport.envelope import cluster_digest, login, token
+from understudy.transport.envelope import Shown, cluster_digest, login, token
 from understudy.transport.zenoh import ZenohTransport
 
 KEY = b"k" * 32
@@ -167,7 +167,11 @@ def test_what_strangers_show_and_send_is_refused(net: ZenohNet) -> None:
         prefix = f"understudy/{cluster_digest('shop')}"
         kept = [
             session.liveliness().declare_token(f"{prefix}/live/{shown}")
-            for shown in ("garbage", "a/b/c/d", token(b"x" * 32, "shop", Peer("evil", 1), limits.FORMAT_VERSION))
+            for shown in (
+                "garbage",
+                "a/b/c/d",
+                token(b"x" * 32, "shop", Shown(Peer("evil", 1), 0), limits.FORMAT_VERSION),
+            )
         ]
         recorded: list[bytes] = []
         watch = session.declare_subscriber(f"{prefix}/to/**", lambda sample: recorded.append(sample.payload.to_bytes()))

@@ -166,7 +166,7 @@ COMMIT = sets(2, x=b"2")
         (LIVE, COMMIT, 1_000 + IDLE_MS, Outcome.ENDED),
         (LIVE, sets(2, b"of somebody else", x=b"2"), 2_000, Outcome.FENCED),
         (LIVE, Commit(commit_id(2), SECRET, {"x": b"2"}, expects={"x": ()}), 2_000, Outcome.CONFLICT),
-        (ended(LIVE, 1_500), sets(1, x=b"2"), 2_000, Outcome.ENDED),
+        (ended(LIVE, 1_500), sets(1, x=b"2"), 2_000, Outcome.REPEATED),
         (LIVE, sets(1, x=b"2"), 1_000 + IDLE_MS, Outcome.REPEATED),
     ],
     ids=[
@@ -177,7 +177,7 @@ COMMIT = sets(2, x=b"2")
         "expired",
         "foreign secret",
         "conflict",
-        "ended before repeated",
+        "repeated before ended",
         "repeated before expired",
     ],
 )
@@ -262,12 +262,13 @@ def test_a_session_has_a_bounded_number_of_attributes() -> None:
 
 
 def test_the_end_leaves_a_tombstone_that_nobody_writes_to() -> None:
-    """S04: no data, its number goes out like any change, every later commit is told ENDED, its own repeat too."""
+    """S04: no data, its number goes out like any change, every later commit is told ENDED; its own repeat is known."""
     commit = Commit(commit_id(2), SECRET, ends=True)
     stone = after(LIVE, commit, 2, now_ms=3_000)
     assert (stone.ended_ms, stone.attributes, stone.number) == (3_000, {}, 2)
     assert stone.context == {LIVES["a"]: 2} and stone.recent[-1] == commit_id(2)
-    for again in (commit, sets(3, x=b"back"), login(4)):
+    assert committed(stone, commit, stamp(5)) == (Outcome.REPEATED, stone)
+    for again in (sets(3, x=b"back"), login(4)):
         assert committed(stone, again, stamp(5)) == (Outcome.ENDED, stone)
     assert current_secret(stone) == b""
 

@@ -16,6 +16,7 @@ from understudy.transport.envelope import (
     INCARNATION_MAX,
     ReplayWindow,
     Sequences,
+    Shown,
     cluster_digest,
     login,
     open_,
@@ -134,34 +135,35 @@ def test_sequences_rise_for_each_receiver_also_after_it_was_forgotten() -> None:
 # --- tokens ----------------------------------------------------------------------------------------------------------
 
 
-@given(peers, st.integers(1, 999_999))
-def test_a_token_shows_its_life(peer: Peer, version: int) -> None:
+@given(st.builds(Shown, peers, st.integers(0, 10**12 - 1)), st.integers(1, 999_999))
+def test_a_token_shows_its_life(shown: Shown, version: int) -> None:
     """Members of one cluster, secret and format version read each other's tokens."""
-    assert read_token((OLD_KEY, KEY), "shop", token(KEY, "shop", peer, version), version) == peer
+    assert read_token((OLD_KEY, KEY), "shop", token(KEY, "shop", shown, version), version) == shown
 
 
 def test_a_token_of_another_secret_or_cluster_is_refused() -> None:
     """S53: a token proves the secret, for one cluster."""
-    for shown in (token(STRANGE_KEY, "shop", A, 1), token(KEY, "other", A, 1)):
+    for shown in (token(STRANGE_KEY, "shop", Shown(A, 0), 1), token(KEY, "other", Shown(A, 0), 1)):
         with pytest.raises(FrameError, match="web1 has another secret"):
             read_token((KEY,), "shop", shown, 1)
 
 
 def test_a_token_cannot_be_altered() -> None:
-    """Name, incarnation and version are all part of the proof."""
-    name, incarnation, version, mac = token(KEY, "shop", A, 1).split("/")
+    """Name, incarnation, version and number are all part of the proof."""
+    name, incarnation, version, number, mac = token(KEY, "shop", Shown(A, 0), 1).split("/")
     for altered in (
-        ("web2", incarnation, version, mac),
-        (name, f"{8:016x}", version, mac),
-        (name, incarnation, "v2", mac),
-        (name, incarnation, version, mac[::-1]),
+        ("web2", incarnation, version, number, mac),
+        (name, f"{8:016x}", version, number, mac),
+        (name, incarnation, "v2", number, mac),
+        (name, incarnation, version, "1", mac),
+        (name, incarnation, version, number, mac[::-1]),
     ):
         with pytest.raises(FrameError):
             read_token((KEY,), "shop", "/".join(altered), 1)
 
 
 @pytest.mark.parametrize(
-    "shown", ["", "web1", "web1/1/v1/00", "WEB1/" + "0" * 16 + "/v1/" + "0" * 32, "a/b/c/d", "/" * 9]
+    "shown", ["", "web1", "web1/1/v1/0/00", "WEB1/" + "0" * 16 + "/v1/0/" + "0" * 32, "a/b/c/d", "/" * 9]
 )
 def test_what_is_no_token_is_refused(shown: str) -> None:
     """S52: anything may be shown under our prefix."""
@@ -172,7 +174,7 @@ def test_what_is_no_token_is_refused(shown: str) -> None:
 def test_another_format_version_is_named() -> None:
     """S20: the message names the member and both versions."""
     with pytest.raises(FormatMismatch, match=r"web1 speaks format version 2, this one speaks 1"):
-        read_token((KEY,), "shop", token(KEY, "shop", A, 2), 1)
+        read_token((KEY,), "shop", token(KEY, "shop", Shown(A, 0), 2), 1)
 
 
 def test_logins_follow_the_key_and_do_not_show_it() -> None:

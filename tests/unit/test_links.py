@@ -434,7 +434,8 @@ listening = socket.socket(socket.AF_UNIX)
 listening.bind(directory + "/agent.sock")
 listening.listen(64)
 listening.settimeout(20)
-connections = [listening.accept()[0] for _ in range(int(sys.argv[2]))]
+for connection in [listening.accept()[0] for _ in range(int(sys.argv[2]))]:
+    connection.recv(1)
 """
 
 

@@ -41,7 +41,6 @@ class ControlPage:
         self.port = port
         self._desk = Desk(cluster, cookie_name)
         self._server = ThreadingHTTPServer((HOST, port), self._handler)
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="control page", daemon=True)
         self._thread.start()
 

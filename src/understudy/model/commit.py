@@ -156,12 +156,13 @@ def created(commit: Commit, stamp: Stamp, backups: tuple[str, ...], chooser: int
 
 def refusal(entry: Entry, commit: Commit, stamp: Stamp) -> Outcome | None:
     """Why ``commit`` may not be applied to ``entry``, or None."""
+    if entry.role is Role.PRIMARY and commit.id in entry.recent:
+        # Also the commit that ended the session: who repeats it is the one who ended it.
+        return Outcome.REPEATED
     if entry.ended:
         return Outcome.ENDED
     if entry.role is not Role.PRIMARY:
         return Outcome.NOT_PRIMARY
-    if commit.id in entry.recent:
-        return Outcome.REPEATED
     if entry.expired(stamp.now_ms):
         return Outcome.ENDED
     opened = opening(entry, commit.secret, stamp.now_ms, stamp.grace_ms) if commit.secret else Opening.CURRENT
@@ -186,8 +187,11 @@ def committed(entry: Entry, commit: Commit, stamp: Stamp) -> tuple[Outcome, Entr
     Cost: one copy of the attribute table.
     """
     refused = refusal(entry, commit, stamp)
-    if refused is not None:
-        return refused, entry
+    return applied(entry, commit, stamp) if refused is None else (refused, entry)
+
+
+def applied(entry: Entry, commit: Commit, stamp: Stamp) -> tuple[Outcome, Entry]:
+    """``entry`` after a commit that nothing speaks against, see ``refusal``; TOO_LARGE is found out here."""
     context = {**entry.context, stamp.incarnation: stamp.number}
     if commit.ends:
         return Outcome.COMMITTED, msgspec.structs.replace(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from understudy.model import roles
-from understudy.model.commit import Commit, Outcome, Stamp, committed, created, refusal, touched
+from understudy.model.commit import Commit, Outcome, Stamp, applied, created, refusal, touched
 from understudy.model.entry import Entry, Epoch, Role
 from understudy.protocol import commands as c
 
@@ -82,7 +82,7 @@ def _commit(
         refused = refusal(entry, commit, unnumbered)
         if refused is not None:
             return refused, entry
-        return committed(entry, commit, unnumbered._replace(number=env.next_number()))
+        return applied(entry, commit, unnumbered._replace(number=env.next_number()))
     return created(commit, unnumbered._replace(number=env.next_number()), backups, settings.chooser)
 
 

@@ -37,7 +37,8 @@ _LOGIN = b"understudy login"
 _NAME_PATTERN = f"[a-z0-9-]{{1,{limits.MEMBER_NAME_CHARS_MAX}}}"
 _NAME = re.compile(_NAME_PATTERN)
 _TOKEN_TEXT = re.compile(
-    rf"(?P<name>{_NAME_PATTERN})/(?P<incarnation>[0-9a-f]{{16}})/v(?P<version>[0-9]{{1,6}})/(?P<mac>[0-9a-f]{{32}})"
+    rf"(?P<name>{_NAME_PATTERN})/(?P<incarnation>[0-9a-f]{{16}})/v(?P<version>[0-9]{{1,6}})/(?P<number>[0-9]{{1,12}})"
+    r"/(?P<mac>[0-9a-f]{32})"
 )
 
 
@@ -47,6 +48,13 @@ class Opened(NamedTuple):
     sender: Peer
     sequence: int
     payload: bytes
+
+
+class Shown(NamedTuple):
+    """What a token shows: a life, and how often it has renewed its token."""
+
+    peer: Peer
+    number: int
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -151,16 +159,17 @@ def cluster_digest(cluster: str) -> str:
     return blake2b(cluster.encode(), digest_size=8, person=_CLUSTER).hexdigest()
 
 
-def token(link_key: bytes, cluster: str, peer: Peer, format_version: int) -> str:
-    """Gives the text ``name/incarnation/version/proof`` by which a life shows itself to the others."""
+def token(link_key: bytes, cluster: str, shown: Shown, format_version: int) -> str:
+    """Gives the text ``name/incarnation/version/number/proof`` by which a life shows itself to the others."""
+    peer, number = shown
     assert 0 <= peer.incarnation <= INCARNATION_MAX
     assert _NAME.fullmatch(peer.name), f"{peer.name!r} is no member's name"
-    text = f"{peer.name}/{peer.incarnation:016x}/v{format_version}"
+    text = f"{peer.name}/{peer.incarnation:016x}/v{format_version}/{number}"
     return f"{text}/{_token_mac(link_key, cluster, text)}"
 
 
-def read_token(link_keys: Sequence[bytes], cluster: str, text: str, format_version: int) -> Peer:
-    """Gives the life that a token shows.
+def read_token(link_keys: Sequence[bytes], cluster: str, text: str, format_version: int) -> Shown:
+    """Gives the life that a token shows, and its number.
 
     Raises: FrameError when it is malformed or its proof was made without our secret; FormatMismatch when its member
     has the secret and speaks another format version than ``format_version``.
@@ -180,7 +189,7 @@ def read_token(link_keys: Sequence[bytes], cluster: str, text: str, format_versi
             f"member {name} speaks format version {match['version']}, this one speaks {format_version}, and they do"
             " not work together; run the same release of Understudy on all members"
         )
-    return Peer(name, int(match["incarnation"], 16))
+    return Shown(Peer(name, int(match["incarnation"], 16)), int(match["number"]))
 
 
 def login(link_key: bytes) -> tuple[str, str]:
@@ -198,10 +207,7 @@ def _mac(link_key: bytes, purpose: bytes, body: bytes | memoryview) -> bytes:
 
 
 def _proved(link_keys: Sequence[bytes], mac: bytes, body: memoryview) -> bool:
-    for key in link_keys:  # noqa: SIM110 - any() over a generator costs a third of the whole
-        if hmac.compare_digest(mac, _mac(key, _FRAME, body)):
-            return True
-    return False
+    return any(hmac.compare_digest(mac, _mac(key, _FRAME, body)) for key in link_keys)
 
 
 def _name(raw: bytes) -> str:

@@ -1,7 +1,7 @@
 """Gives the network between members by zenoh: discovery by seeds and gossip, membership by liveliness tokens, frames.
 
 Every member runs zenoh in *router* mode, so that a third member forwards what a cut link between two others no longer
-carries. Below one prefix per cluster name a member shows a token ``live/<name>/<incarnation>/v<version>/<proof>`` and
+carries. Below one prefix per cluster name a member shows a token ``live/<name>/<incarnation>/v<version>/<n>/<proof>`` and
 hears what is put to ``to/<name>/<incarnation>``. Two proofs of the secret: zenoh's own login before a link carries
 anything (whoever lacks the secret sees neither tokens nor frames), and a MAC in every token and frame, which also
 holds where zenoh routers of somebody else lie between the members.
@@ -23,7 +23,7 @@ import os
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -36,6 +36,7 @@ from understudy.transport.envelope import (
     ENVELOPE_BYTES_MAX,
     ReplayWindow,
     Sequences,
+    Shown,
     cluster_digest,
     login,
     open_,
@@ -48,6 +49,10 @@ from understudy.transport.zenoh_config import accepts_connections, is_own, read_
 LONELY_S = 3.0
 """Without any link after so long, a seed that does accept connections is reported; then once a minute."""
 LONELY_AGAIN_S = 60.0
+SETTLE_S = 0.3
+"""After a change of membership zenoh's routers compute their trees anew, 0.1 s later; declarations wait for that."""
+RENEW_S = 10.0
+"""Declarations are renewed so often without a reason that we know of: a few small messages."""
 REFUSALS_INTERVAL_S = 1.0
 """Frames that are not authentic are reported at most so often, with their number."""
 
@@ -84,15 +89,19 @@ class ZenohTransport:
         ]
         self._prefix = f"understudy/{cluster_digest(cluster)}"
         self._session: zenoh.Session | None = None
+        self._declaring = threading.Lock()  # held while the token and the ear are declared, renewed or taken back
         self._token: zenoh.LivelinessToken | None = None
-        self._declared: list[object] = []  # zenoh ends a subscriber with its last reference
+        self._ear: zenoh.Subscriber[None] | None = None
+        self._renewals = 0
+        self._left = False
         self._bulk = _Bulk(self._put)
         self._closing = threading.Event()
+        self._membership_changed = threading.Event()
         self._calls = threading.RLock()  # held while the listener is called, so that close() can end that
         self._sending = threading.Lock()
         self._sequences = Sequences()
         self._window = ReplayWindow()
-        self._found: set[Peer] = set()
+        self._found = _Found()
         self._refusals = _Refusals()
         self._listener: Listener | None = None
         self._pid = os.getpid()
@@ -108,15 +117,12 @@ class ZenohTransport:
         zenoh.try_init_log_from_env()  # type: ignore[no-untyped-call]  # zenoh's stubs leave results of None open
         atexit.register(self.close)
         self._session = self._open()
-        to_me = self._key_of(self._me)
-        self._declared.append(self._session.declare_subscriber(to_me, _direct(self._message)))
-        liveliness = self._session.liveliness()
-        shown = token(self._keys[0], self._cluster, self._me, self._format_version)
-        self._token = liveliness.declare_token(f"{self._prefix}/live/{shown}")
+        self._declare()
         heard = _direct(self._liveliness)
-        self._declared.append(liveliness.declare_subscriber(f"{self._prefix}/live/**", heard, history=True))
+        self._session.liveliness().declare_subscriber(f"{self._prefix}/live/**", heard, history=True)
         self._bulk.start()
         threading.Thread(target=self._watch_seeds, name="understudy-seeds", daemon=True).start()
+        threading.Thread(target=self._keep_declared, name="understudy-renew", daemon=True).start()
 
     def send(self, to: Peer, frame: bytes) -> None:
         """Give a frame to the network; never waits, never raises for an unreachable peer."""
@@ -129,9 +135,11 @@ class ZenohTransport:
 
     def leave(self) -> None:
         """Take the token back: the others report ``peer_lost``, while frames still go both ways. Idempotent."""
-        shown, self._token = self._token, None
-        if shown is not None and not self._closing.is_set():
-            shown.undeclare()  # type: ignore[no-untyped-call]  # zenoh's stubs leave results of None open
+        with self._declaring:
+            self._left = True
+            shown, self._token = self._token, None
+            if shown is not None and not self._closing.is_set():
+                shown.undeclare()  # type: ignore[no-untyped-call]  # as above
 
     def close(self) -> None:
         """End everything, also after a failed start; nothing is called afterwards. Idempotent; takes some 5 ms."""
@@ -141,35 +149,38 @@ class ZenohTransport:
             if self._closing.is_set():
                 return
             self._closing.set()
+        self._membership_changed.set()
         atexit.unregister(self.close)
         self._bulk.stop()
-        session, self._session = self._session, None
-        self._declared.clear()
+        with self._declaring:
+            session, self._session = self._session, None
+            self._token = self._ear = None
         if session is not None:
             session.close()  # type: ignore[no-untyped-call]  # as above
 
     # --- what zenoh calls, from its own threads ------------------------------------------------------------------
 
     def _liveliness(self, sample: zenoh.Sample) -> None:
-        shown = str(sample.key_expr).removeprefix(f"{self._prefix}/live/")
+        text = str(sample.key_expr).removeprefix(f"{self._prefix}/live/")
         gone = sample.kind == zenoh.SampleKind.DELETE
         try:
-            peer = read_token(self._keys, self._cluster, shown, self._format_version)
+            shown = read_token(self._keys, self._cluster, text, self._format_version)
         except (FrameError, FormatMismatch) as error:
-            if not gone and self._refusals.first(shown):
+            if not gone and self._refusals.first(text):
                 self._refuse(str(error))
             return
-        if peer != self._me:
-            self._call(partial(self._lost if gone else self._there, peer))
+        if shown.peer != self._me:
+            self._call(partial(self._gone if gone else self._there, shown))
 
-    def _there(self, peer: Peer, listener: Listener) -> None:
-        self._found.add(peer)
-        listener.peer_found(peer)
+    def _there(self, shown: Shown, listener: Listener) -> None:
+        if self._found.add(shown):
+            self._membership_changed.set()
+            listener.peer_found(shown.peer)
 
-    def _lost(self, peer: Peer, listener: Listener) -> None:
-        if peer in self._found:
-            self._found.remove(peer)
-            listener.peer_lost(peer)
+    def _gone(self, shown: Shown, listener: Listener) -> None:
+        if self._found.remove(shown):
+            self._membership_changed.set()
+            listener.peer_lost(shown.peer)
 
     def _message(self, sample: zenoh.Sample) -> None:
         try:
@@ -210,6 +221,42 @@ class ZenohTransport:
             raise TransportError(f"the network cannot be started without a temporary file: {error}") from error
         except zenoh.ZError as error:
             raise TransportError(why_not(self._listen, str(error))) from error
+
+    def _declare(self) -> None:
+        """Shows this life and listens for what is put to it, under new keys, before the former ones are taken back.
+
+        Two keys in turn match what is put to us; what comes twice meanwhile is a repeat, and dropped as such.
+        """
+        with self._declaring:
+            if self._session is None or self._closing.is_set():
+                return
+            former = (self._ear, self._token)
+            to_me = self._key_of(self._me) + ("/**" if self._renewals % 2 else "")
+            self._ear = self._session.declare_subscriber(to_me, _direct(self._message))
+            if not self._left:
+                shown = token(self._keys[0], self._cluster, Shown(self._me, self._renewals), self._format_version)
+                self._token = self._session.liveliness().declare_token(f"{self._prefix}/live/{shown}")
+            self._renewals += 1
+            for one in former:
+                if one is not None:
+                    one.undeclare()  # type: ignore[no-untyped-call]  # as above
+
+    def _keep_declared(self) -> None:
+        """Declares again after membership has changed, and now and then.
+
+        zenoh's routers (1.10) can lose declarations for good while links between three or more of them come and go: the
+        links are up, but one member neither sees another's token nor sends it anything. What is declared anew once they
+        are quiet reaches everybody.
+        """
+        while not self._closing.is_set():
+            self._membership_changed.wait(RENEW_S)
+            self._membership_changed.clear()
+            if self._closing.wait(SETTLE_S):
+                return
+            try:
+                self._declare()
+            except zenoh.ZError:
+                _log.debug("zenoh declares nothing: it is closing")
 
     def _key_of(self, peer: Peer) -> str:
         return f"{self._prefix}/to/{peer.name}/{peer.incarnation:016x}"
@@ -291,6 +338,32 @@ class _Bulk:
                 self._bytes -= len(frame)
             # A priority of its own: zenoh makes the frames of one priority wait for each other.
             self._put(to, frame, zenoh.Priority.DATA_LOW)
+
+
+class _Found:
+    """Decides whom to report: a life is there while the newest token that it has shown is."""
+
+    def __init__(self) -> None:
+        self._newest: OrderedDict[Peer, tuple[int, bool]] = OrderedDict()  # the token's number, and whether it is there
+
+    def add(self, shown: Shown) -> bool:
+        """True when this life was not there before. Older tokens than a life's newest are ghosts."""
+        number, there = self._newest.get(shown.peer, (0, False))
+        if shown.number < number:
+            return False
+        self._newest[shown.peer] = (shown.number, True)
+        self._newest.move_to_end(shown.peer)
+        if len(self._newest) > limits.LIVES_REMEMBERED_MAX:
+            self._newest.popitem(last=False)
+        return not there
+
+    def remove(self, shown: Shown) -> bool:
+        """True when this life was there and now is not."""
+        number, there = self._newest.get(shown.peer, (0, False))
+        if shown.number != number or not there:
+            return False
+        self._newest[shown.peer] = (number, False)
+        return True
 
 
 class _Refusals:

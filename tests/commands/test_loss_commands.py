@@ -1,0 +1,344 @@
+"""A member is lost: ask, promise, promote; new backups; and when nobody promotes."""
+
+from __future__ import annotations
+
+from tests.commands.transcript import START_MS, STEP_MS, Turns, committed, sent, told, writing
+from tests.making import CHOOSERS, KEY, LIVES, after, at_reign, backup_of, moved, new_session, place, proxy, sets, whole
+
+from understudy.model.commit import Outcome, ended
+from understudy.model.entry import Entry, Promise, Role
+from understudy.protocol import commands as c
+from understudy.protocol import messages as m
+from understudy.protocol.commands import FactKind
+
+A, B = LIVES["a"], LIVES["b"]
+THEIRS = new_session(1, "b", ("a",), START_MS, x=b"1")
+"""What b holds as primary; a is its backup."""
+COPY = backup_of(THEIRS)
+NEXT = Promise(2, CHOOSERS["a"])
+SECOND = writing(2, x=b"2")
+PEERS = ("c", "d")
+"""Who is heard after b is gone."""
+
+
+def lost(a: Turns, name: str = "b") -> list[c.Command]:
+    return a.on(c.PeerLost(name, LIVES[name]))
+
+
+def answers(verdict: m.Verdict, number: int, held: Entry | None = None, hold_ms: int = 0) -> m.Answers:
+    """One member's answer to the inquiry about KEY."""
+    delta = whole(held, START_MS) if held is not None and verdict is m.Verdict.HOLDS else None
+    return m.Answers(number, (m.Answer(KEY, verdict, held.location if held else None, delta),), hold_ms)
+
+
+def claimed(entry: Entry = COPY) -> tuple[Turns, dict[str, int]]:
+    """b, the primary, is lost, a request has come: the question is on its way. Gives its number for each member."""
+    a = Turns("b", "c", "d", entries={KEY: entry})
+    lost(a)
+    asked = sent(a.asked(SECOND), m.Ask)
+    return a, {to: message.inquiry for to, message in asked}  # type: ignore[union-attr]
+
+
+# --- sweeps -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_is_swept_after_the_delay_and_not_before() -> None:
+    """S22: a restart of one agent within the delay moves nothing; then everything that names it is looked at, in batches."""
+    a = Turns("b", "c")
+    assert lost(a) == [
+        c.Tell(c.Fact(FactKind.MEMBER_LOST, member="b", detail="dead")),
+        c.Note("view", b"a c"),
+    ]
+    assert a.wait(2_980, hearing=("c",)) == []
+    assert a.wait(20, hearing=("c",)) == [c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b")]
+
+
+def test_the_loss_of_an_earlier_life_sweeps_nothing() -> None:
+    """S26: b is there again under a new incarnation."""
+    a = Turns("b", "c")
+    a.on(c.PeerFound("b", 999))
+    assert lost(a) == []
+
+
+def test_a_sweep_goes_on_until_the_list_is_read() -> None:
+    """S36: never more than a batch of keys at a time."""
+    a = Turns("b", "c")
+    scan = c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b")
+    keys = tuple(bytes([n]) * 16 for n in range(3))
+    assert a.on(c.Scanned(scan, keys, True)) == [
+        c.Read(keys, c.Recheck("b")),
+        scan._replace(after=keys[-1]),
+    ]
+    assert a.on(c.Scanned(scan, keys, False)) == [c.Read(keys, c.Recheck("b"))]
+
+
+def swept(a: Turns, name: str = "b") -> list[c.Command]:
+    scan = c.Scan(c.ScanKind.MEMBER, c.Recheck(name), member=name)
+    return a.on(c.Scanned(scan, (KEY,), False))
+
+
+def test_a_swept_backup_asks_everybody_before_it_promotes() -> None:
+    """S22: the question names the next reign and what is held here; nothing has changed yet."""
+    a = Turns("b", "c", "d", entries={KEY: COPY})
+    lost(a)
+    question = m.Question(KEY, NEXT, COPY.context, COPY.location)
+    assert swept(a) == [
+        c.Read((KEY,), c.Recheck("b")),
+        c.Read((KEY,), c.Inquire()),
+        c.Send("c", m.Ask(1, (question,))),
+        c.Send("d", m.Ask(2, (question,))),
+    ]
+    assert a.entry is COPY
+
+
+def test_a_swept_primary_takes_another_backup() -> None:
+    """S29: the lost one stays listed until the new one has everything."""
+    a = Turns("b", "c").with_session()
+    lost(a)
+    commands = swept(a)
+    assert commands[:3] == [
+        c.Read((KEY,), c.Recheck("b")),
+        told(FactKind.BACKUP_CHOSEN, "c"),
+        c.Change(KEY, c.SetBackups(("b", "c"))),
+    ]
+    assert sent(commands, m.Replicate) == [("c", m.Replicate(KEY, 102, whole(a.entry, a.now_ms)))]
+    commands = a.hears("c", m.Acknowledge(KEY, 102, {A: 101}))
+    assert c.Change(KEY, c.SetBackups(("c",), ("b",))) in commands
+    assert a.entry.backups == ("c",)
+
+
+def test_a_proxy_whose_holders_are_gone_is_dropped_and_reported() -> None:
+    """S29: primary and backup died: the session is gone, and that is said."""
+    a = Turns("b", "c", "d", entries={KEY: proxy("b", ("c",))})
+    lost(a, "b")
+    assert swept(a) == [c.Read((KEY,), c.Recheck("b"))]
+    lost(a, "c")
+    assert swept(a, "c") == [
+        c.Read((KEY,), c.Recheck("c")),
+        c.Change(KEY, c.DropLost(proxy("b", ("c",)).epoch)),
+        told(FactKind.SESSION_LOST),
+    ]
+    assert not a.entries
+
+
+def test_a_swept_session_whose_primary_is_heard_is_left_alone() -> None:
+    """S31: b, another's backup, was lost: whoever is not its primary does nothing."""
+    held = backup_of(new_session(1, "c", ("a", "b"), START_MS))
+    a = Turns("b", "c", entries={KEY: held})
+    lost(a)
+    assert swept(a) == [c.Read((KEY,), c.Recheck("b"))]
+
+
+# --- claims --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_claims_at_once() -> None:
+    """S22: a request for a session whose primary is gone does not wait for the sweep; it waits for the answers."""
+    a = Turns("b", "c", "d", entries={KEY: COPY})
+    lost(a)
+    question = m.Question(KEY, NEXT, COPY.context, COPY.location)
+    assert a.asked(SECOND) == [
+        c.Change(KEY, c.DoCommit(1, SECOND.commit)),
+        c.Read((KEY,), c.Inquire()),
+        c.Send("c", m.Ask(2, (question,))),
+        c.Send("d", m.Ask(3, (question,))),
+    ]
+
+
+def test_a_second_request_asks_no_second_question() -> None:
+    """S08, S09: it waits for the same answers."""
+    a, _ = claimed()
+    assert a.asked(writing(3, y=b"3"), 2) == [c.Change(KEY, c.DoCommit(4, writing(3, y=b"3").commit))]
+
+
+def test_the_successor_promotes_after_the_last_answer_and_commits_then() -> None:
+    """S22: one answer is not enough; after both, with what they held merged in, it is primary, chooses a backup, and the
+    request is committed under the new reign."""
+    a, number = claimed()
+    assert a.hears("c", answers(m.Verdict.NOTHING, number["c"])) == []
+    assert a.entry is COPY
+    ahead = backup_of(after(THEIRS, sets(9, y=b"9"), 9, "b", START_MS))
+    commands = a.hears("d", answers(m.Verdict.HOLDS, number["d"], ahead))
+    assert commands[:2] == [
+        c.Change(KEY, c.Promote(NEXT, ("c",), (whole(ahead, START_MS),), 0)),
+        told(FactKind.PROMOTED),
+    ]
+    assert a.entry.role is Role.PRIMARY and a.entry.epoch[:2] == NEXT
+    assert [x.what for x in commands if isinstance(x, c.Change)][1:] == [c.DoCommit(1, SECOND.commit)]
+    assert [(to, r.number) for to, r in sent(commands, m.Replicate)] == [("c", 101), ("c", 102)]  # type: ignore[union-attr]
+    assert (a.entry.shown("x"), a.entry.shown("y")) == (b"2", b"9")
+    assert a.entry.attributes["x"][0].reign == 2
+
+
+def test_a_lost_answer_is_asked_for_again() -> None:
+    """S14: only of who has not answered."""
+    a, number = claimed()
+    a.hears("c", answers(m.Verdict.NOTHING, number["c"]))
+    assert [to for to, _ in sent(a.wait(100, hearing=PEERS), m.Ask)] == ["d"]
+
+
+def test_who_falls_silent_is_not_waited_for() -> None:
+    """S22, S29: neither a member that is lost nor one that has become suspect."""
+    a, number = claimed()
+    a.hears("c", answers(m.Verdict.NOTHING, number["c"]))
+    assert any(isinstance(x, c.Change) and isinstance(x.what, c.Promote) for x in lost(a, "d"))
+    a, number = claimed()
+    a.hears("c", answers(m.Verdict.NOTHING, number["c"]))
+    a.wait(300, hearing=("c",))
+    assert a.entry.role is Role.PRIMARY
+
+
+def test_an_answer_counts_once_and_only_to_its_question() -> None:
+    """S15: an answer of an earlier inquiry, or the same one twice, does not stand for another member's."""
+    a, number = claimed()
+    assert a.hears("d", answers(m.Verdict.NOTHING, 999)) == []
+    a.hears("c", answers(m.Verdict.NOTHING, number["c"]))
+    assert a.hears("c", answers(m.Verdict.NOTHING, number["c"])) == []
+    assert a.entry is COPY
+
+
+def test_nobody_promotes_when_the_primary_is_heard() -> None:
+    """S31: b is unreachable from here only: the request is relayed through c, which hears it."""
+    a, number = claimed()
+    a.hears("d", answers(m.Verdict.NOTHING, number["d"]))
+    commands = a.hears("c", answers(m.Verdict.HEARD, number["c"], COPY))
+    assert commands[0] == told(FactKind.PROMOTION_DROPPED, "c", "its primary is heard")
+    assert [to for to, _ in sent(commands, m.Forward)] == ["c"]
+    assert a.entry.role is Role.BACKUP
+
+
+def test_nobody_promotes_when_another_has() -> None:
+    """S09: c says that it is the primary now: the request goes there."""
+    a, number = claimed()
+    a.hears("d", answers(m.Verdict.NOTHING, number["d"]))
+    now = at_reign(THEIRS, 2, "c", ("d",))
+    commands = a.hears("c", answers(m.Verdict.PRIMARY, number["c"], now))
+    assert commands[:2] == [
+        told(FactKind.PROMOTION_DROPPED, "c", "it has a primary"),
+        c.Change(KEY, c.Learn(now.location, "c")),
+    ]
+    assert [to for to, _ in sent(commands, m.Forward)] == ["c"]
+    assert (a.entry.role, a.entry.primary) == (Role.BACKUP, "c")
+
+
+def test_nobody_promotes_against_a_higher_promise() -> None:
+    """S22: c has promised to somebody else: this inquiry is dropped, and tried again with a higher reign later."""
+    a, number = claimed()
+    a.hears("d", answers(m.Verdict.NOTHING, number["d"]))
+    commands = a.hears("c", answers(m.Verdict.REFUSED, number["c"], COPY))
+    assert commands[0] == told(FactKind.PROMOTION_DROPPED, "c", "a higher promise is known")
+    assert not any(isinstance(x, c.Change) and isinstance(x.what, c.Promote) for x in commands)
+    assert a.entry.role is Role.BACKUP
+    assert {to for to, _ in sent(a.wait(200, hearing=PEERS), m.Ask)} == {"c", "d"}
+
+
+def test_nobody_promotes_what_has_ended() -> None:
+    """S04: one tombstone among the answers ends the copy here, and the request is told."""
+    a, number = claimed()
+    a.hears("d", answers(m.Verdict.NOTHING, number["d"]))
+    commands = a.hears("c", answers(m.Verdict.ENDED, number["c"], ended(COPY, 1)))
+    assert a.entry.ended
+    assert c.Reply(1, m.CommitAnswer(Outcome.ENDED)) in commands
+
+
+def test_a_promise_given_meanwhile_stops_the_promotion() -> None:
+    """S09, S22: c asked for a higher chooser while our own answers were on their way: ours is not carried out."""
+    a, number = claimed()
+    theirs = Promise(2, CHOOSERS["c"])
+    a.hears("c", m.Ask(5, (m.Question(KEY, theirs, COPY.context, COPY.location),)))
+    assert a.entry.promised == theirs
+    a.hears("c", answers(m.Verdict.NOTHING, number["c"]))
+    commands = a.hears("d", answers(m.Verdict.NOTHING, number["d"]))
+    assert told(FactKind.PROMOTION_DROPPED, detail="a higher epoch became known here") in commands
+    assert a.entry.role is Role.BACKUP
+
+
+# --- the old primary's lease ------------------------------------------------------------------------------------------------------
+
+
+def acknowledged_by_c(a: Turns) -> list[c.Command]:
+    """c has everything that this member has sent."""
+    return a.hears("c", m.Acknowledge(KEY, a.number, dict(a.entry.context)))
+
+
+def test_the_first_acknowledgement_waits_for_our_own_promise() -> None:
+    """S25: b was granted a lease a moment ago: its workers may read until then, so nobody is answered before."""
+    a = Turns("b", "c", entries={KEY: COPY})
+    a.hears("b", m.Heartbeat(5))
+    lost(a)
+    asked = sent(a.asked(SECOND), m.Ask)
+    commands = a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry))  # type: ignore[union-attr]
+    (promote,) = [x.what for x in commands if isinstance(x, c.Change) and isinstance(x.what, c.Promote)]
+    assert promote.hold_ms == 250
+    _answered_only_after(a, 250)
+
+
+def test_the_first_acknowledgement_waits_for_the_promises_of_others() -> None:
+    """S25: c has granted the old primary a lease that runs on for 180 ms."""
+    a = Turns("b", "c", entries={KEY: COPY})
+    lost(a)
+    asked = sent(a.asked(SECOND), m.Ask)
+    a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry, hold_ms=180))  # type: ignore[union-attr]
+    _answered_only_after(a, 180)
+
+
+def test_without_a_promise_the_first_acknowledgement_does_not_wait() -> None:
+    """S22: nobody has granted anything that still runs."""
+    a = Turns("b", "c", entries={KEY: COPY})
+    lost(a)
+    asked = sent(a.asked(SECOND), m.Ask)
+    a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry))  # type: ignore[union-attr]
+    a.wait(60, hearing=("c",))
+    commands = acknowledged_by_c(a)
+    assert [x.ticket for x in commands if isinstance(x, c.Reply)] == [1]
+
+
+def _answered_only_after(a: Turns, hold_ms: int) -> None:
+    promoted_ms = a.now_ms
+    replies: list[c.Command] = []
+    while not replies:
+        commands = a.wait(STEP_MS, hearing=("c",)) + acknowledged_by_c(a)
+        replies = [x for x in commands if isinstance(x, c.Reply)]
+        assert a.now_ms < promoted_ms + 1_000, "nobody was answered at all"
+    assert a.now_ms >= promoted_ms + hold_ms
+    assert replies == [c.Reply(1, committed(a.entry.number))]
+
+
+# --- the old primary comes back ------------------------------------------------------------------------------------------------------
+
+
+def test_a_member_that_returns_is_compared_with_and_its_sessions_looked_at() -> None:
+    """S26, S40: cut off for a while: either side may have promoted."""
+    a = Turns("b", "c")
+    lost(a)
+    assert a.on(c.PeerFound("b", B)) == [
+        c.Tell(c.Fact(FactKind.MEMBER_RETURNED, member="b")),
+        c.Send("b", m.Heartbeat(a.now_ms, False, True)),
+        c.Scan(c.ScanKind.ALL, c.CompareAll(1)),
+        c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b"),
+        c.Scan(c.ScanKind.MEMBER, c.Transfer("b"), member="a"),
+        c.Scan(c.ScanKind.OUTBOX, c.Recover()),
+        c.Scan(c.ScanKind.LACKING, c.Protect()),
+        c.Note("view", b"a b c"),
+    ]
+
+
+def test_a_backup_that_returned_is_asked_whether_it_still_has_everything() -> None:
+    """S26: it is sent what is new, on the context that the list says it has; a new life asks for the whole."""
+    a = Turns("b", "c").with_session()
+    lost(a)
+    a.on(c.PeerFound("b", 999))
+    commands = swept(a)
+    ((to, message),) = sent(commands, m.Replicate)
+    assert to == "b" and message.delta.base == {A: 101}  # type: ignore[union-attr]
+    a.entries[KEY] = moved(a.entry)
+    whole_again = a.on(c.Received("b", 999, m.AskWhole(KEY, 101)))
+    assert sent(whole_again, m.Replicate) == [("b", m.Replicate(KEY, 101, whole(a.entry, a.now_ms)))]
+
+
+def test_a_primary_that_is_asked_says_that_it_is_there() -> None:
+    """S31: c cannot hear us and asks: nothing is promised, and the place is told."""
+    a = Turns("b", "c").with_session()
+    ask = m.Ask(7, (m.Question(KEY, Promise(2, 13), {}, place("a", ("b",))),))
+    ((_, message),) = sent(a.hears("c", ask), m.Answers)
+    assert message.answers == (m.Answer(KEY, m.Verdict.PRIMARY, a.entry.location),)  # type: ignore[union-attr]

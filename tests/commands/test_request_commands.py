@@ -1,0 +1,268 @@
+"""Reads: in place under a lease, fetched from the primary, found by asking all, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from tests.commands.transcript import START_MS, Turns, committed, creation, sent, told, writing
+from tests.making import KEY, LIVES, backup_of, moved, new_session, place, proxy, whole
+
+from understudy.model.commit import Outcome
+from understudy.model.entry import Role
+from understudy.protocol import commands as c
+from understudy.protocol import messages as m
+from understudy.protocol.commands import FactKind
+
+A = LIVES["a"]
+THEIRS = new_session(1, "b", ("c",), START_MS, x=b"1")
+FETCH = m.FetchRequest(0, KEY)
+HERE = m.FetchAnswer(m.FetchOutcome.HERE, "a")
+UNKNOWN = m.FetchAnswer(m.FetchOutcome.UNKNOWN)
+
+
+def leased(a: Turns, name: str = "b") -> Turns:
+    """``name`` has acknowledged a heartbeat that was sent just now."""
+    a.hears(name, m.HeartbeatAck(a.now_ms))
+    return a
+
+
+# --- primary here -------------------------------------------------------------------------------------------------------------
+
+
+def test_under_a_lease_the_worker_may_read_here() -> None:
+    """S07, S25: no message to anybody."""
+    a = leased(Turns("b", "c").with_session())
+    assert a.asked(FETCH, 2) == [c.Read((KEY,), c.ServeJob(2)), c.Reply(2, HERE)]
+
+
+def test_without_a_lease_the_backup_is_asked_first() -> None:
+    """S25: the lease has lapsed: what is here is compared with the backup's before anybody is shown it."""
+    a = Turns("b", "c").with_session()
+    assert a.asked(FETCH, 2) == [
+        c.Read((KEY,), c.ServeJob(2)),
+        c.Send("b", m.Compare(3, (m.Item(KEY, a.entry.epoch, a.entry.context),))),
+    ]
+    commands = a.hears("b", m.Compared(3, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    assert commands == [c.Read((KEY,), c.ServeJob(2)), c.Reply(2, HERE)]
+
+
+def test_a_session_without_backups_needs_no_lease() -> None:
+    """S42: alone it is served at once."""
+    a = Turns()
+    a.asked(m.CommitRequest(0, KEY, writing(1).commit, m.AcknowledgeMode.BACKUP))
+    a.entries[KEY] = new_session(1, "a", (), START_MS)
+    assert a.asked(FETCH, 2)[-1] == c.Reply(2, HERE)
+
+
+def test_a_reader_waits_for_what_it_would_be_shown() -> None:
+    """S12: the newest change is not acknowledged: nobody is shown what a failover could take back."""
+    a = leased(Turns("b", "c").with_session())
+    a.asked(writing(2, x=b"2"), 2)
+    assert a.asked(FETCH, 3) == [c.Read((KEY,), c.ServeJob(3))]
+    settle = m.SettleRequest(0, KEY, 102)
+    assert a.asked(settle, 4) == [c.Read((KEY,), c.ServeJob(4))]
+    assert a.hears("b", m.Acknowledge(KEY, 102, {A: 102})) == [
+        c.Settle((102,)),
+        c.Reply(2, committed(102)),
+        c.Read((KEY,), c.ServeJob(3)),
+        c.Reply(3, HERE),
+        c.Reply(4, committed(102)),
+    ]
+
+
+def test_a_change_that_is_acknowledged_is_waited_for_by_nobody() -> None:
+    """A settle request for it is answered at once, as protected."""
+    a = Turns("b", "c").with_session()
+    answer = m.CommitAnswer(Outcome.COMMITTED, True, "a")
+    assert a.asked(m.SettleRequest(0, KEY, 101), 2) == [c.Read((KEY,), c.ServeJob(2)), c.Reply(2, answer)]
+
+
+def test_a_peer_is_given_the_entry_or_told_that_it_has_it() -> None:
+    """A fetch from another member: whole, or "not modified" where its context is the same."""
+    a = leased(Turns("b", "c").with_session())
+    found = m.Fetched(9, m.FetchAnswer(m.FetchOutcome.FOUND, "a"), a.entry.location, whole(a.entry, a.now_ms))
+    same = m.Fetched(9, m.FetchAnswer(m.FetchOutcome.NOT_MODIFIED, "a"), a.entry.location)
+    for have in ({}, {A: 100}, {A: 101, 7: 1}):
+        assert a.hears("c", m.Fetch(9, KEY, have, 1))[-1] == c.Send("c", found)
+    assert a.hears("c", m.Fetch(9, KEY, {A: 101}, 1))[-1] == c.Send("c", same)
+
+
+def test_an_expired_session_is_removed_not_served() -> None:
+    """S44: at its primary, by the first request that finds it so; the rest are told in the same turn."""
+    a = leased(Turns("b", "c").with_session())
+    a.entries[KEY] = moved(a.entry, times=moved(a.entry.times, accessed_ms=a.now_ms - 60_000))
+    epoch = a.entry.epoch
+    forget = m.Forget(((KEY, epoch),))
+    assert a.asked(FETCH, 2) == [
+        c.Read((KEY,), c.ServeJob(2)),
+        c.Change(KEY, c.Expire()),
+        told(FactKind.SESSION_EXPIRED),
+        c.Reply(2, UNKNOWN),
+        c.Send("b", forget),
+        c.Send("c", forget),
+    ]
+    assert not a.entries
+
+
+# --- primary elsewhere ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held", [proxy("b", ("c",)), backup_of(new_session(1, "b", ("a",), START_MS))])
+def test_a_session_of_another_member_is_fetched_from_its_primary(held) -> None:  # type: ignore[no-untyped-def]
+    """S31: by proxies and by backups; what comes is given to the worker and not stored."""
+    a = Turns("b", "c", entries={KEY: held})
+    assert a.asked(FETCH)[-1] == c.Send("b", m.Fetch(1, KEY, {}, 1))
+    answer = m.Fetched(1, m.FetchAnswer(m.FetchOutcome.FOUND, "b"), THEIRS.location, whole(THEIRS, START_MS))
+    (reply,) = a.hears("b", answer)
+    assert isinstance(reply, c.Reply) and isinstance(reply.answer, m.FetchAnswer) and reply.answer.entry is not None
+    assert (reply.answer.outcome, reply.answer.primary) == (m.FetchOutcome.FOUND, "b")
+    assert reply.answer.entry.attributes == THEIRS.attributes
+    assert a.entry is held
+
+
+def test_when_the_primary_is_gone_the_backup_is_asked() -> None:
+    """S31: a proxy finds the session where it is promoted."""
+    a = Turns("b", "c", entries={KEY: proxy("b", ("c",))})
+    a.on(c.PeerLost("b", LIVES["b"]))
+    assert a.asked(FETCH)[-1] == c.Send("c", m.Fetch(1, KEY, {}, 1))
+
+
+def test_a_primary_that_does_not_answer_is_asked_again_then_the_request_is_unavailable() -> None:
+    """S31: 503, never "unknown", never a new session: nobody is logged out by a time-out."""
+    a = Turns("b", "c", entries={KEY: proxy("b", ("c",))})
+    a.asked(FETCH)
+    commands = a.wait(2_100, hearing=("b", "c"))
+    assert {to for to, _ in sent(commands, m.Fetch)} == {"b"} and len(sent(commands, m.Fetch)) > 1
+    assert [x for x in commands if isinstance(x, c.Reply | c.Tell)] == [
+        told(FactKind.SESSION_UNAVAILABLE),
+        c.Reply(1, m.FetchAnswer(m.FetchOutcome.UNAVAILABLE)),
+    ]
+
+
+def test_hops_are_bounded() -> None:
+    """A request that has been passed on too often is not passed on again: two members with old hints play no ball."""
+    a = Turns("b", "c", entries={KEY: proxy("b", ("c",))})
+    assert a.hears("c", m.Fetch(9, KEY, {}, 3))[-1] == c.Send("b", m.Fetch(1, KEY, {}, 4))
+    assert not sent(a.hears("c", m.Fetch(10, KEY, {}, 4)), m.Fetch)
+
+
+# --- nobody here knows it --------------------------------------------------------------------------------------------------------
+
+
+def located(location=None, view: tuple[str, ...] = ("a", "b", "c", "d")) -> m.Located:  # type: ignore[no-untyped-def]
+    return m.Located(1, KEY, location, view)
+
+
+def test_an_unknown_session_is_asked_for_once_of_all() -> None:
+    """S31: one question to each member."""
+    a = Turns("b", "c", "d")
+    assert a.asked(FETCH) == [
+        c.Read((KEY,), c.ServeJob(1)),
+        *(c.Send(name, m.Locate(1, KEY)) for name in ("b", "c", "d")),
+    ]
+
+
+def test_unknown_needs_the_word_of_all() -> None:
+    """S31: the second of three answers is not enough, the third is."""
+    a = Turns("b", "c", "d")
+    a.asked(FETCH)
+    assert a.hears("b", located()) == a.hears("c", located()) == []
+    assert a.hears("d", located()) == [told(FactKind.SESSION_UNKNOWN), c.Reply(1, UNKNOWN)]
+
+
+def test_one_that_is_silent_may_be_missing_for_one_copy_but_not_two() -> None:
+    """S31: a protected session has a copy among the rest: with one copy, one silent member is borne; with two of them
+    silent the answer is 503."""
+    a = Turns("b", "c", "d")
+    a.asked(FETCH)
+    a.hears("b", located())
+    a.hears("c", located())
+    assert c.Reply(1, UNKNOWN) in a.wait(220, hearing=("b", "c", "d"))
+    a = Turns("b", "c", "d")
+    a.asked(FETCH)
+    a.hears("b", located())
+    replies = [x for x in a.wait(2_100, hearing=("b", "c", "d")) if isinstance(x, c.Reply)]
+    assert replies == [c.Reply(1, m.FetchAnswer(m.FetchOutcome.UNAVAILABLE))]
+
+
+def test_a_member_that_only_others_see_counts_too() -> None:
+    """S31, S40: b sees e and f, which we do not: they may hold it."""
+    a = Turns("b", "c")
+    a.asked(FETCH)
+    a.hears("b", located(view=("a", "b", "c", "e", "f")))
+    assert not [x for x in a.hears("c", located(view=("a", "b", "c"))) if isinstance(x, c.Reply)]
+
+
+def test_a_silent_member_that_the_cookie_names_is_waited_for() -> None:
+    """S31: the route says where the primary was: while that member is suspect nobody says unknown."""
+    a = Turns("b", "c", "d")
+    a.wait(300, hearing=("c", "d"))
+    a.asked(m.FetchRequest(0, KEY, {}, "b"))
+    a.hears("c", located())
+    a.hears("d", located())
+    assert not [x for x in a.wait(220, hearing=("c", "d")) if isinstance(x, c.Reply)]
+
+
+def test_an_unknown_key_is_remembered_for_seconds() -> None:
+    """S51: a repeated foreign cookie costs no second question; a session that appears is known at once."""
+    a = Turns("b")
+    a.asked(FETCH)
+    a.hears("b", located(view=("a", "b")))
+    again = a.asked(FETCH, 2)
+    assert again == [c.Read((KEY,), c.ServeJob(2)), told(FactKind.SESSION_UNKNOWN), c.Reply(2, UNKNOWN)]
+    a.hears("b", m.Announce(((KEY, place("b")),)))
+    assert a.asked(FETCH, 3)[-1] == c.Send("b", m.Fetch(3, KEY, {}, 1))
+
+
+def test_who_knows_the_place_is_followed() -> None:
+    """S31: the first answer with a place is enough: it is learned and the request goes to the primary."""
+    a = Turns("b", "c", "d")
+    a.asked(FETCH)
+    where = place("d", ("b",), 3)
+    assert a.hears("c", located(where)) == [
+        c.Change(KEY, c.Learn(where, "c")),
+        c.Send("d", m.Fetch(1, KEY, {}, 1)),
+    ]
+    assert a.entry == proxy("d", ("b",), where.epoch)
+
+
+def test_a_peers_fetch_asks_nobody_else() -> None:
+    """S51: what is unknown here is answered at once: only the member with the worker asks all."""
+    a = Turns("b", "c")
+    assert a.hears("b", m.Fetch(9, KEY, {}, 1)) == [
+        c.Read((KEY,), c.ServeJob(1)),
+        c.Send("b", m.Fetched(9, UNKNOWN)),
+    ]
+
+
+# --- joining --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_joining_member_calls_nothing_unknown() -> None:
+    """S32: it waits until it has heard of everything, then asks."""
+    a = Turns("b", "c", joined=False)
+    assert a.asked(FETCH) == [c.Read((KEY,), c.ServeJob(1))]
+    a.hears("c", m.Transferred(0))
+    assert not sent(a.wait(200, hearing=("c",)), m.Locate)
+    a.hears("b", m.Announce(((KEY, place("b", ("c",))),)))
+    a.hears("b", m.Transferred(1))
+    assert sent(a.wait(60, hearing=("b", "c")), m.Fetch) == [("b", m.Fetch(1, KEY, {}, 1))]
+
+
+def test_a_joining_member_creates_no_session_that_nobody_holds() -> None:
+    """S12, S32: a first request before anybody was found waits for a backup; then it is protected."""
+    a = Turns(joined=False, last_view=("a", "b"))
+    assert a.asked(creation(x=b"1")) == []
+    a.on(c.PeerFound("b", LIVES["b"]))
+    a.hears("b", m.Transferred(0))
+    assert [to for to, _ in sent(a.wait(60, hearing=("b",)), m.Replicate)] == ["b"]
+
+
+def test_a_backup_promotes_nothing_for_a_request_while_the_primary_is_only_suspect() -> None:
+    """S41: silent for a lease, not lost: the request goes to it all the same."""
+    held = backup_of(new_session(1, "b", ("a",), START_MS))
+    a = Turns("b", "c", entries={KEY: held})
+    a.wait(300, hearing=("c",))
+    assert a.asked(FETCH)[-1] == c.Send("b", m.Fetch(1, KEY, {}, 1))
+    assert a.entry.role is Role.BACKUP
+
+
