@@ -15,7 +15,20 @@ from tests.commands.transcript import (
     told,
     writing,
 )
-from tests.making import KEY, LIVES, SECRET, after, at_reign, backup_of, commit_id, new_session, place, proxy, sets, whole
+from tests.making import (
+    KEY,
+    LIVES,
+    SECRET,
+    after,
+    at_reign,
+    backup_of,
+    commit_id,
+    new_session,
+    place,
+    proxy,
+    sets,
+    whole,
+)
 
 from understudy.model.commit import Commit, Outcome, ended
 from understudy.model.entry import Role
@@ -98,11 +111,12 @@ def test_a_lost_message_is_sent_again() -> None:
     a = Turns("b", "c").with_session()
     a.asked(SECOND, 2)
     again = sent(a.wait(100, hearing=("b", "c")), m.Replicate)
-    assert again[0][0] == "b" and again[0][1].number == 102  # type: ignore[union-attr]
+    assert again[0][0] == "b" and again[0][1].number == 102
 
 
 def test_a_backup_that_does_not_answer_gets_company() -> None:
-    """S21: a second backup is chosen beside the slow one, which stays listed; its acknowledgement answers the worker."""
+    """S21: a second backup is chosen beside the slow one, which stays listed; its acknowledgement answers the
+    worker."""
     a = Turns("b", "c").with_session()
     a.asked(SECOND, 2)
     commands = a.wait(100, hearing=("b", "c"))
@@ -114,8 +128,8 @@ def test_a_backup_that_does_not_answer_gets_company() -> None:
 
 
 def test_the_old_backup_is_released_when_the_new_one_has_everything() -> None:
-    """S21, S28: make before break: the worker is answered, the list shrinks to the newer backup, and only then the older
-    one is released, with the list that it is not in."""
+    """S21, S28: make before break: the worker is answered, the list shrinks to the newer backup, and only then the
+    older one is released, with the list that it is not in."""
     a = Turns("b", "c").with_session()
     a.asked(SECOND, 2)
     a.wait(100, hearing=("b", "c"))
@@ -200,7 +214,9 @@ def test_unprotected_refuse_commits_nothing_without_a_backup() -> None:
     ],
     ids=["conflict", "fenced", "too large"],
 )
-def test_a_refused_commit_is_answered_and_sent_to_nobody(commit: Commit, outcome: Outcome, fact: FactKind | None) -> None:
+def test_a_refused_commit_is_answered_and_sent_to_nobody(
+    commit: Commit, outcome: Outcome, fact: FactKind | None
+) -> None:
     """S03, S05: a conditional commit is never merged, a foreign secret never written; nothing leaves for the backup."""
     a = Turns("b", "c").with_session()
     before = a.entry
@@ -242,11 +258,12 @@ def test_the_end_is_told_to_everybody_at_once() -> None:
     assert a.hears("b", m.Acknowledge(KEY, 102, {A: 102})) == [c.Settle((102,)), c.Reply(2, committed(102))]
 
 
-# --- not the primary -----------------------------------------------------------------------------------------------------------
+# --- not the primary ------------------------------------------------------------------------------------------------
 
 
 def test_a_commit_for_another_members_session_is_forwarded() -> None:
-    """S10: a proxy passes it on unchanged, with its id and what it is to be acknowledged by; the answer is passed back."""
+    """S10: a proxy passes it on unchanged, with its id and what it is to be acknowledged by; the answer is passed
+    back."""
     a = Turns("b", "c", entries={KEY: proxy("b", ("c",))})
     assert a.asked(SECOND) == [
         c.Change(KEY, c.DoCommit(1, SECOND.commit)),
@@ -289,7 +306,8 @@ def test_a_forwarded_commit_is_answered_to_its_member_when_protected() -> None:
 
 
 def test_a_forward_that_was_under_way_for_too_long_is_dropped() -> None:
-    """S15, S38: it may have been given up and written elsewhere since: later than twice the commit's time it is nothing."""
+    """S15, S38: it may have been given up and written elsewhere since: later than twice the commit's time it is
+    nothing."""
     a = Turns("b", "c").with_session()
     a.hears("c", m.Heartbeat(5_000))
     sent_ms = 5_000
@@ -315,7 +333,7 @@ def test_a_worker_that_has_gone_is_not_answered() -> None:
     assert a.hears("b", m.Acknowledge(KEY, 102, {A: 102})) == [c.Settle((102,))]
 
 
-# --- a primary that others know better than -------------------------------------------------------------------------------------
+# --- a primary that others know better than -------------------------------------------------------------------------
 
 
 def test_a_refused_primary_asks_for_the_whole_of_what_the_others_hold() -> None:
@@ -329,11 +347,12 @@ def test_a_refused_primary_asks_for_the_whole_of_what_the_others_hold() -> None:
         c.Read((KEY,), c.CompareOne(("b", "b"), later.epoch, a.entry.promised)),
     ]
     ((to, message),) = sent(commands, m.Compare)
-    assert to == "b" and message.items == (m.Item(KEY, a.entry.epoch, {}),)  # type: ignore[union-attr]
+    assert to == "b" and message.items == (m.Item(KEY, a.entry.epoch, {}),)
 
 
 def test_who_steps_down_takes_unanswered_changes_to_the_successor() -> None:
-    """S23, S25: the worker's commit was answered by nobody: the copy is the successor's, the commit is forwarded to it."""
+    """S23, S25: the worker's commit was answered by nobody: the copy is the successor's, the commit is forwarded to
+    it."""
     a = Turns("b", "c").with_session()
     base = a.entry
     a.asked(SECOND, 2)
@@ -341,7 +360,7 @@ def test_who_steps_down_takes_unanswered_changes_to_the_successor() -> None:
     ((_, question),) = sent(commands, m.Compare)
     theirs = after(at_reign(base, 2, "b", ("a",)), sets(9, y=b"9"), 9, "b", a.now_ms)
     holds = m.Answer(KEY, m.Verdict.HOLDS, theirs.location, whole(theirs, a.now_ms))
-    commands = a.hears("b", m.Compared(question.comparison, (holds,)))  # type: ignore[union-attr]
+    commands = a.hears("b", m.Compared(question.comparison, (holds,)))
     assert told(FactKind.STEPPED_DOWN, "b") in commands
     assert c.Settle((102,)) in commands and not sent(commands, m.Contribute)
     assert a.entry == backup_of(theirs)

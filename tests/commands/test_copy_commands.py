@@ -38,7 +38,7 @@ def replicate(entry: Entry, base: Entry | None = None) -> m.Replicate:
     return m.Replicate(KEY, entry.number, delta_since(entry, base.context if base else {}, START_MS))
 
 
-# --- Replicate -------------------------------------------------------------------------------------------------------------
+# --- Replicate ------------------------------------------------------------------------------------------------------
 
 
 def test_a_whole_entry_is_stored_and_acknowledged() -> None:
@@ -87,7 +87,8 @@ def test_a_repeated_replicate_is_acknowledged_again() -> None:
 
 
 def test_a_late_replicate_takes_nothing_back_and_claims_no_more() -> None:
-    """S15: an older change that comes last: the copy stays; what is acknowledged is that change, on the context we have."""
+    """S15: an older change that comes last: the copy stays; what is acknowledged is that change, on the context we
+    have."""
     a = Turns("b", "c", entries={KEY: backup_of(SECOND)})
     assert a.hears("b", replicate(THEIRS))[-1] == c.Send("b", m.Acknowledge(KEY, 1, {B: 2}))
     assert a.entry.attributes == SECOND.attributes
@@ -123,7 +124,7 @@ def test_messages_of_an_earlier_life_are_nothing_to_us() -> None:
     assert not a.entries
 
 
-# --- Release, announcements, forgetting --------------------------------------------------------------------------------------
+# --- Release, announcements, forgetting -----------------------------------------------------------------------------
 
 
 def test_a_released_backup_forgets_the_data_and_keeps_the_place() -> None:
@@ -181,12 +182,12 @@ def test_access_times_go_to_the_primary_in_batches_and_to_nobody_else() -> None:
     assert a.asked(m.TouchRequest(KEY, 10)) == [c.Change(KEY, c.Touch(10, forward=True))]
     assert a.entry.times.accessed_ms == a.now_ms - 10
     ((to, message),) = sent(a.wait(1_000, hearing=("b", "c")), m.Accessed)
-    assert to == "b" and message.ages[0][0] == KEY  # type: ignore[union-attr]
+    assert to == "b" and message.ages[0][0] == KEY
     assert a.hears("b", m.Accessed(((KEY, 0),))) == [c.Change(KEY, c.Touch(0))]
     assert not sent(a.wait(1_000, hearing=("b", "c")), m.Accessed)
 
 
-# --- Ask, Compare, Locate ------------------------------------------------------------------------------------------------------
+# --- Ask, Compare, Locate -------------------------------------------------------------------------------------------
 
 
 def ask(promise: Promise = NEXT, context: dict[int, int] | None = None) -> m.Ask:
@@ -195,8 +196,8 @@ def ask(promise: Promise = NEXT, context: dict[int, int] | None = None) -> m.Ask
 
 def answer(commands: list[c.Command]) -> m.Answer:
     ((to, message),) = sent(commands, m.Answers)
-    assert to == "c" and message.inquiry == 7  # type: ignore[union-attr]
-    (one,) = message.answers  # type: ignore[union-attr]
+    assert to == "c" and message.inquiry == 7
+    (one,) = message.answers
     return one
 
 
@@ -231,7 +232,8 @@ def test_a_holder_promises_and_tells_what_the_asker_lacks() -> None:
     ids=["nothing here", "no more than the asker", "a higher promise", "a later reign", "primary", "ended"],
 )
 def test_each_answer_to_a_question(held: Entry | None, verdict: m.Verdict) -> None:
-    """S04, S22, S28: with the primary lost, an answer says exactly what is so here, and gives no data that the asker has."""
+    """S04, S22, S28: with the primary lost, an answer says exactly what is so here, and gives no data that the asker
+    has."""
     a = Turns("b", "c", entries={KEY: held} if held else None)
     a.on(c.PeerLost("b", B))
     given = answer(a.hears("c", ask(context=THEIRS.context)))
@@ -239,13 +241,14 @@ def test_each_answer_to_a_question(held: Entry | None, verdict: m.Verdict) -> No
 
 
 def test_a_promise_tells_how_long_the_old_primarys_lease_runs() -> None:
-    """S25: the answerer has granted it a lease a moment ago: the successor must hold its first acknowledgement so long."""
+    """S25: the answerer has granted it a lease a moment ago: the successor must hold its first acknowledgement so
+    long."""
     a = Turns("b", "c", entries={KEY: COPY})
     a.hears("b", m.Heartbeat(5))
     a.now_ms += 50
     a.on(c.PeerLost("b", B))
     ((_, answers),) = sent(a.hears("c", ask()), m.Answers)
-    assert answers.hold_ms == 200  # type: ignore[union-attr]
+    assert answers.hold_ms == 200
 
 
 def test_one_message_answers_all_questions_of_one() -> None:
@@ -255,7 +258,7 @@ def test_one_message_answers_all_questions_of_one() -> None:
     keys = [bytes([n]) * 16 for n in range(5)]
     commands = a.hears("c", m.Ask(7, tuple(m.Question(k, NEXT, {}, THEIRS.location) for k in keys)))
     ((_, message),) = sent(commands, m.Answers)
-    assert [one.key for one in message.answers] == keys  # type: ignore[union-attr]
+    assert [one.key for one in message.answers] == keys
 
 
 @pytest.mark.parametrize(
@@ -276,7 +279,7 @@ def test_each_answer_to_a_comparison(held: Entry | None, verdict: m.Verdict) -> 
     a = Turns("b", "c", entries={KEY: held} if held else None)
     commands = a.hears("b", m.Compare(9, (m.Item(KEY, THEIRS.epoch, THEIRS.context),)))
     ((to, message),) = sent(commands, m.Compared)
-    (given,) = message.answers  # type: ignore[union-attr]
+    (given,) = message.answers
     assert to == "b" and given.verdict is verdict
     assert given.delta == (whole(held, a.now_ms) if held and verdict is m.Verdict.HOLDS else None)
 

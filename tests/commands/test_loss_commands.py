@@ -36,14 +36,15 @@ def claimed(entry: Entry = COPY) -> tuple[Turns, dict[str, int]]:
     a = Turns("b", "c", "d", entries={KEY: entry})
     lost(a)
     asked = sent(a.asked(SECOND), m.Ask)
-    return a, {to: message.inquiry for to, message in asked}  # type: ignore[union-attr]
+    return a, {to: message.inquiry for to, message in asked}
 
 
-# --- sweeps -------------------------------------------------------------------------------------------------------------------
+# --- sweeps ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_loss_is_swept_after_the_delay_and_not_before() -> None:
-    """S22: a restart of one agent within the delay moves nothing; then everything that names it is looked at, in batches."""
+    """S22: a restart of one agent within the delay moves nothing; then everything that names it is looked at, in
+    batches."""
     a = Turns("b", "c")
     assert lost(a) == [
         c.Tell(c.Fact(FactKind.MEMBER_LOST, member="b", detail="dead")),
@@ -129,7 +130,7 @@ def test_a_swept_session_whose_primary_is_heard_is_left_alone() -> None:
     assert swept(a) == [c.Read((KEY,), c.Recheck("b"))]
 
 
-# --- claims --------------------------------------------------------------------------------------------------------------------
+# --- claims ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_request_claims_at_once() -> None:
@@ -152,8 +153,8 @@ def test_a_second_request_asks_no_second_question() -> None:
 
 
 def test_the_successor_promotes_after_the_last_answer_and_commits_then() -> None:
-    """S22: one answer is not enough; after both, with what they held merged in, it is primary, chooses a backup, and the
-    request is committed under the new reign."""
+    """S22: one answer is not enough; after both, with what they held merged in, it is primary, chooses a backup, and
+    the request is committed under the new reign."""
     a, number = claimed()
     assert a.hears("c", answers(m.Verdict.NOTHING, number["c"])) == []
     assert a.entry is COPY
@@ -165,7 +166,7 @@ def test_the_successor_promotes_after_the_last_answer_and_commits_then() -> None
     ]
     assert a.entry.role is Role.PRIMARY and a.entry.epoch[:2] == NEXT
     assert [x.what for x in commands if isinstance(x, c.Change)][1:] == [c.DoCommit(1, SECOND.commit)]
-    assert [(to, r.number) for to, r in sent(commands, m.Replicate)] == [("c", 101), ("c", 102)]  # type: ignore[union-attr]
+    assert [(to, r.number) for to, r in sent(commands, m.Replicate)] == [("c", 101), ("c", 102)]
     assert (a.entry.shown("x"), a.entry.shown("y")) == (b"2", b"9")
     assert a.entry.attributes["x"][0].reign == 2
 
@@ -253,7 +254,7 @@ def test_a_promise_given_meanwhile_stops_the_promotion() -> None:
     assert a.entry.role is Role.BACKUP
 
 
-# --- the old primary's lease ------------------------------------------------------------------------------------------------------
+# --- the old primary's lease ----------------------------------------------------------------------------------------
 
 
 def acknowledged_by_c(a: Turns) -> list[c.Command]:
@@ -267,7 +268,7 @@ def test_the_first_acknowledgement_waits_for_our_own_promise() -> None:
     a.hears("b", m.Heartbeat(5))
     lost(a)
     asked = sent(a.asked(SECOND), m.Ask)
-    commands = a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry))  # type: ignore[union-attr]
+    commands = a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry))
     (promote,) = [x.what for x in commands if isinstance(x, c.Change) and isinstance(x.what, c.Promote)]
     assert promote.hold_ms == 250
     _answered_only_after(a, 250)
@@ -278,7 +279,7 @@ def test_the_first_acknowledgement_waits_for_the_promises_of_others() -> None:
     a = Turns("b", "c", entries={KEY: COPY})
     lost(a)
     asked = sent(a.asked(SECOND), m.Ask)
-    a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry, hold_ms=180))  # type: ignore[union-attr]
+    a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry, hold_ms=180))
     _answered_only_after(a, 180)
 
 
@@ -287,7 +288,7 @@ def test_without_a_promise_the_first_acknowledgement_does_not_wait() -> None:
     a = Turns("b", "c", entries={KEY: COPY})
     lost(a)
     asked = sent(a.asked(SECOND), m.Ask)
-    a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry))  # type: ignore[union-attr]
+    a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry))
     a.wait(60, hearing=("c",))
     commands = acknowledged_by_c(a)
     assert [x.ticket for x in commands if isinstance(x, c.Reply)] == [1]
@@ -304,7 +305,7 @@ def _answered_only_after(a: Turns, hold_ms: int) -> None:
     assert replies == [c.Reply(1, committed(a.entry.number))]
 
 
-# --- the old primary comes back ------------------------------------------------------------------------------------------------------
+# --- the old primary comes back -------------------------------------------------------------------------------------
 
 
 def test_a_member_that_returns_is_compared_with_and_its_sessions_looked_at() -> None:
@@ -330,7 +331,7 @@ def test_a_backup_that_returned_is_asked_whether_it_still_has_everything() -> No
     a.on(c.PeerFound("b", 999))
     commands = swept(a)
     ((to, message),) = sent(commands, m.Replicate)
-    assert to == "b" and message.delta.base == {A: 101}  # type: ignore[union-attr]
+    assert to == "b" and message.delta.base == {A: 101}
     a.entries[KEY] = moved(a.entry)
     whole_again = a.on(c.Received("b", 999, m.AskWhole(KEY, 101)))
     assert sent(whole_again, m.Replicate) == [("b", m.Replicate(KEY, 101, whole(a.entry, a.now_ms)))]
@@ -341,4 +342,4 @@ def test_a_primary_that_is_asked_says_that_it_is_there() -> None:
     a = Turns("b", "c").with_session()
     ask = m.Ask(7, (m.Question(KEY, Promise(2, 13), {}, place("a", ("b",))),))
     ((_, message),) = sent(a.hears("c", ask), m.Answers)
-    assert message.answers == (m.Answer(KEY, m.Verdict.PRIMARY, a.entry.location),)  # type: ignore[union-attr]
+    assert message.answers == (m.Answer(KEY, m.Verdict.PRIMARY, a.entry.location),)

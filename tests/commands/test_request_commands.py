@@ -25,7 +25,7 @@ def leased(a: Turns, name: str = "b") -> Turns:
     return a
 
 
-# --- primary here -------------------------------------------------------------------------------------------------------------
+# --- primary here ---------------------------------------------------------------------------------------------------
 
 
 def test_under_a_lease_the_worker_may_read_here() -> None:
@@ -103,11 +103,11 @@ def test_an_expired_session_is_removed_not_served() -> None:
     assert not a.entries
 
 
-# --- primary elsewhere ---------------------------------------------------------------------------------------------------------
+# --- primary elsewhere ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("held", [proxy("b", ("c",)), backup_of(new_session(1, "b", ("a",), START_MS))])
-def test_a_session_of_another_member_is_fetched_from_its_primary(held) -> None:  # type: ignore[no-untyped-def]
+def test_a_session_of_another_member_is_fetched_from_its_primary(held) -> None:
     """S31: by proxies and by backups; what comes is given to the worker and not stored."""
     a = Turns("b", "c", entries={KEY: held})
     assert a.asked(FETCH)[-1] == c.Send("b", m.Fetch(1, KEY, {}, 1))
@@ -145,10 +145,10 @@ def test_hops_are_bounded() -> None:
     assert not sent(a.hears("c", m.Fetch(10, KEY, {}, 4)), m.Fetch)
 
 
-# --- nobody here knows it --------------------------------------------------------------------------------------------------------
+# --- nobody here knows it -------------------------------------------------------------------------------------------
 
 
-def located(location=None, view: tuple[str, ...] = ("a", "b", "c", "d")) -> m.Located:  # type: ignore[no-untyped-def]
+def located(location=None, view: tuple[str, ...] = ("a", "b", "c", "d")) -> m.Located:
     return m.Located(1, KEY, location, view)
 
 
@@ -234,7 +234,7 @@ def test_a_peers_fetch_asks_nobody_else() -> None:
     ]
 
 
-# --- joining --------------------------------------------------------------------------------------------------------------------
+# --- joining --------------------------------------------------------------------------------------------------------
 
 
 def test_a_joining_member_calls_nothing_unknown() -> None:
@@ -264,5 +264,3 @@ def test_a_backup_promotes_nothing_for_a_request_while_the_primary_is_only_suspe
     a.wait(300, hearing=("c",))
     assert a.asked(FETCH)[-1] == c.Send("b", m.Fetch(1, KEY, {}, 1))
     assert a.entry.role is Role.BACKUP
-
-

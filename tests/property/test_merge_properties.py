@@ -163,8 +163,8 @@ def test_a_delta_gives_what_the_whole_gives(copies: Copies, sender: str, to: str
 
 @given(histories(), _members, _members, st.integers(0, 20))
 def test_a_delta_on_a_missing_base_is_never_applied(copies: Copies, sender: str, to: str, base: int) -> None:
-    """S17, S18: a copy that has not seen a delta's base answers NEEDS_WHOLE and stays as it is; so does no copy at all,
-    unless the delta is whole."""
+    """S17, S18: a copy that has not seen a delta's base answers NEEDS_WHOLE and stays as it is; so does no copy at
+    all, unless the delta is whole."""
     since = copies.had[to][base % len(copies.had[to])]
     delta = delta_since(copies.entries[sender], since, NOW_MS)
     holder = msgspec.structs.replace(copies.entries["b"], role=Role.BACKUP)
@@ -232,7 +232,7 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
     if issubclass(kind, enum.Enum):
         return st.sampled_from(kind)
     if issubclass(kind, msgspec.Struct):
-        return st.builds(kind, *[st.deferred(lambda f=f: anything(f.type)) for f in msgspec.structs.fields(kind)])  # type: ignore[misc]
+        return st.builds(kind, *[st.deferred(lambda f=f: anything(f.type)) for f in msgspec.structs.fields(kind)])
     if issubclass(kind, tuple):
         return st.builds(kind, *map(anything, typing.get_type_hints(kind).values()))
     plain = {bool: st.booleans(), int: _INTEGERS, bytes: st.binary(max_size=12), str: _TEXTS, type(None): st.none()}

@@ -52,7 +52,7 @@ def login(number: int, to: bytes = NEW, secret: bytes = SECRET, who: bytes = b"a
     return Commit(commit_id(number), secret, sets={PRINCIPAL: who}, rotates_to=to)
 
 
-# --- creation ---------------------------------------------------------------------------------------------------------
+# --- creation -------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_session_has_all_that_its_first_request_wrote() -> None:
@@ -84,7 +84,7 @@ def test_a_new_session_that_is_too_large_is_none() -> None:
     assert created(commit, stamp(1, bytes_max=999), (), 11) == (Outcome.TOO_LARGE, None)
 
 
-# --- what a commit changes, and what it does not -----------------------------------------------------------------------
+# --- what a commit changes, and what it does not --------------------------------------------------------------------
 
 
 def test_a_commit_changes_what_it_names_and_nothing_else() -> None:
@@ -150,7 +150,7 @@ def test_the_entry_before_is_not_touched() -> None:
     assert msgspec.msgpack.encode(entry) == before
 
 
-# --- refusals -----------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 LIVE = new_session(1, x=b"1")
 COMMIT = sets(2, x=b"2")
@@ -238,7 +238,7 @@ def test_a_condition_looks_only_at_what_was_read() -> None:
     assert shown(after(changed, conditional, 3)) == {"x": b"3", "y": b"2"}
 
 
-# --- size -----------------------------------------------------------------------------------------------------------------
+# --- size -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_session_grows_to_its_limit_and_not_beyond() -> None:
@@ -258,7 +258,7 @@ def test_a_session_has_a_bounded_number_of_attributes() -> None:
     assert committed(entry, sets(3, one_more=b""), stamp(3)) == (Outcome.TOO_LARGE, entry)
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------------------------
 
 
 def test_the_end_leaves_a_tombstone_that_nobody_writes_to() -> None:
@@ -273,7 +273,7 @@ def test_the_end_leaves_a_tombstone_that_nobody_writes_to() -> None:
     assert current_secret(stone) == b""
 
 
-# --- rotation -----------------------------------------------------------------------------------------------------------------
+# --- rotation -------------------------------------------------------------------------------------------------------
 
 
 def test_a_renewal_opens_to_both_secrets_for_its_grace_time() -> None:
@@ -342,7 +342,7 @@ def test_a_session_that_was_never_rotated_has_no_grace() -> None:
     assert opening(LIVE, b"", 1_000, GRACE_MS) is Opening.NOTHING
 
 
-# --- touches ----------------------------------------------------------------------------------------------------------------
+# --- touches --------------------------------------------------------------------------------------------------------
 
 
 def test_a_touch_moves_the_access_time_forward_only() -> None:

@@ -74,7 +74,8 @@ def test_a_deletion_travels_as_a_name_that_is_missing() -> None:
 
 
 def test_a_late_delta_brings_nothing_back() -> None:
-    """S14, S15: the older of two deltas, delivered last or again, neither restores a deleted attribute nor an old value."""
+    """S14, S15: the older of two deltas, delivered last or again, neither restores a deleted attribute nor an old
+    value."""
     second = after(BASE, sets(2, x=b"2"), 2)
     third = after(second, deletes(3, "y"), 3)
     copy = with_merged(BACKUP, delta_since(third, BASE.context, 1_000), 1_000)
@@ -119,7 +120,8 @@ def test_concurrent_values_are_bounded() -> None:
 
 
 def test_a_delta_applies_only_on_its_base() -> None:
-    """S17: a copy that has seen more may take it, one that has seen less may not; merging there is a broken invariant."""
+    """S17: a copy that has seen more may take it, one that has seen less may not; merging there is a broken
+    invariant."""
     delta = delta_since(after(BASE, sets(2, x=b"2"), 2), BASE.context, 1_000)
     assert applies({A: 1}, delta) and applies({A: 5, B: 1}, delta)
     assert not applies({}, delta) and not applies({B: 1}, delta)
@@ -134,7 +136,7 @@ def test_a_merge_changes_neither_role_nor_place() -> None:
     assert (merged.role, merged.location, merged.promised) == (BACKUP.role, BACKUP.location, BACKUP.promised)
 
 
-# --- times ------------------------------------------------------------------------------------------------------------
+# --- times ----------------------------------------------------------------------------------------------------------
 
 
 def test_times_travel_as_ages() -> None:
@@ -164,7 +166,7 @@ def test_a_first_copy_takes_the_times_as_they_are() -> None:
     assert with_merged(empty, whole(BASE, 5_000), 5_000).times == BASE.times
 
 
-# --- recent commits -----------------------------------------------------------------------------------------------------
+# --- recent commits -------------------------------------------------------------------------------------------------
 
 
 def test_whoever_has_seen_everything_knows_the_commits() -> None:

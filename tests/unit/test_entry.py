@@ -75,7 +75,7 @@ def test_epochs_are_ordered_by_reign_then_chooser_then_list() -> None:
     ],
     ids=["the higher reign", "the higher number", "the higher incarnation"],
 )
-def test_one_of_concurrent_values_is_shown(left, right, winner) -> None:  # type: ignore[no-untyped-def]
+def test_one_of_concurrent_values_is_shown(left, right, winner) -> None:
     """S38: every copy shows the same one of several concurrent values, in whatever order they stand."""
     for siblings in ((left, right), (right, left)):
         assert moved(new_session(), attributes={"x": siblings}).shown("x") == winner
@@ -113,7 +113,7 @@ def test_uniting_changes_neither_context() -> None:
         (times(1_000, 5_000, idle_ms=0), None),
     ],
 )
-def test_a_session_ends_at_the_earlier_of_its_timeouts(given, deadline_ms: int | None) -> None:  # type: ignore[no-untyped-def]
+def test_a_session_ends_at_the_earlier_of_its_timeouts(given, deadline_ms: int | None) -> None:
     """S44, S46: idleness counts from the last access, the absolute limit from creation; 0 means none."""
     assert given.deadline_ms == deadline_ms
 
@@ -144,8 +144,8 @@ def test_what_is_due_when() -> None:
 
 
 def test_a_tombstone_keeps_its_place_and_its_first_instant() -> None:
-    """S04: it keeps epoch and location, holds no attribute, and dies again at its first instant only; at instant 0, too,
-    it is one."""
+    """S04: it keeps epoch and location, holds no attribute, and dies again at its first instant only; at instant 0,
+    too, it is one."""
     entry = new_session(x=b"1")
     stone = ended(entry, 5_000)
     assert stone.attributes == {} and stone.ended and stone.location == place("a", ("b",), ended=True)

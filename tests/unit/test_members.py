@@ -48,7 +48,7 @@ class View:
         return {member.name: member.standing for member in self.members.all()}
 
 
-# --- standing ------------------------------------------------------------------------------------------------------------
+# --- standing -------------------------------------------------------------------------------------------------------
 
 
 def test_a_member_is_found_once() -> None:
@@ -64,8 +64,8 @@ def test_a_member_is_found_once() -> None:
 
 
 def test_silence_makes_a_member_suspect_after_a_lease_and_dead_after_the_time_for_it() -> None:
-    """S22, S31: not a millisecond before either; suspect is reachable, not alive; death is reported at each tick until
-    the loss is noted."""
+    """S22, S31: not a millisecond before either; suspect is reachable, not alive; death is reported at each tick
+    until the loss is noted."""
     view = View("b")
     view.at(10_000 + LEASE_MS)
     assert view.standings() == {"b": Standing.ALIVE}
@@ -141,7 +141,7 @@ def test_the_view_is_bounded() -> None:
     assert view.members.found("m5", 2) is not None
 
 
-# --- leases ----------------------------------------------------------------------------------------------------------------
+# --- leases ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_lease_counts_from_when_the_heartbeat_was_sent() -> None:
@@ -175,7 +175,8 @@ def test_a_heartbeat_from_the_future_grants_nothing() -> None:
 
 
 def test_a_lease_is_needed_from_each_and_from_nobody() -> None:
-    """One backup without a lease is enough to ask; a session without backups needs none; a stranger has granted none."""
+    """One backup without a lease is enough to ask; a session without backups needs none; a stranger has granted
+    none."""
     view = View("b", "c")
     view.members.granted(view["b"], 10_000)
     assert view.members.has_lease(["b"]) and view.members.has_lease([])
@@ -234,7 +235,7 @@ def test_leaving_is_news_once() -> None:
     assert view["b"].leaving
 
 
-# --- how long a message was under way ------------------------------------------------------------------------------------------
+# --- how long a message was under way -------------------------------------------------------------------------------
 
 
 def test_the_age_of_a_message_is_told_from_the_quickest_heartbeat() -> None:
@@ -256,7 +257,7 @@ def test_clocks_that_drift_are_followed() -> None:
     assert member.age_ms(180_000, 180_000 - 30) == 10
 
 
-# --- placement -------------------------------------------------------------------------------------------------------------------
+# --- placement ------------------------------------------------------------------------------------------------------
 
 
 def test_a_copy_is_never_placed_here_nor_where_it_may_not_be() -> None:

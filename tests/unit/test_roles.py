@@ -46,7 +46,7 @@ NOBODY: frozenset[str] = frozenset()
 NONE: frozenset[int] = frozenset()
 
 
-# --- placed --------------------------------------------------------------------------------------------------------------
+# --- placed ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_copy_that_is_listed_no_more_stays_a_backup() -> None:
@@ -62,7 +62,7 @@ def test_a_place_without_data_is_a_proxy() -> None:
     assert placed(proxy(), "a", place("b", ("a",), 2)).role is Role.BACKUP
 
 
-# --- learned -------------------------------------------------------------------------------------------------------------
+# --- learned --------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_session_becomes_a_proxy() -> None:
@@ -72,8 +72,8 @@ def test_an_unknown_session_becomes_a_proxy() -> None:
 
 
 def test_who_is_named_and_holds_nothing_is_no_holder_for_it() -> None:
-    """S26: a new life that is listed as a backup knows the place without itself until the data comes; one that is named
-    as the primary learns nothing."""
+    """S26: a new life that is listed as a backup knows the place without itself until the data comes; one that is
+    named as the primary learns nothing."""
     assert learned(None, "b", place("a", ("b", "c")), NOW_MS)[1] == proxy("a", ("c",))
     assert learned(None, "a", place("a", ("b",)), NOW_MS) == (Outcome.UNCHANGED, None)
     known = proxy("a", ("c",))
@@ -122,7 +122,7 @@ def test_a_tombstone_learns_nothing_more() -> None:
     assert learned(stone, "b", place("c", ("b",), 9), NOW_MS) == (Outcome.ENDED, stone)
 
 
-# --- copied --------------------------------------------------------------------------------------------------------------
+# --- copied ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_copy_must_be_whole() -> None:
@@ -161,8 +161,8 @@ def test_an_older_epoch_never_overwrites(role: Role) -> None:
 
 
 def test_a_holder_that_has_promised_refuses_a_lower_reign() -> None:
-    """S22, S25: between promise and promotion the old primary gets no acknowledgement from it: same reign, same choice of
-    a lower chooser; the promised reign itself is let in."""
+    """S22, S25: between promise and promotion the old primary gets no acknowledgement from it: same reign, same
+    choice of a lower chooser; the promised reign itself is let in."""
     holder = moved(COPY, promised=Promise(2, 12))
     for epoch in (Epoch(1, 99, 9), Epoch(2, 11, 9)):
         delta = whole(moved(SECOND, epoch=epoch), NOW_MS)
@@ -201,7 +201,7 @@ def test_a_copy_of_the_end_ends() -> None:
         assert stone.context == SECOND.context and stone.recent == SECOND.recent
 
 
-# --- promised -------------------------------------------------------------------------------------------------------------
+# --- promised -------------------------------------------------------------------------------------------------------
 
 
 def test_a_holder_promises_and_remembers_it() -> None:
@@ -255,7 +255,7 @@ def test_a_tombstone_promises_nothing() -> None:
     assert promised(stone, NEXT, "b", COPY.location, NOBODY) == (Outcome.ENDED, stone)
 
 
-# --- promoted -------------------------------------------------------------------------------------------------------------
+# --- promoted -------------------------------------------------------------------------------------------------------
 
 
 def test_a_promotion_merges_what_the_others_held() -> None:
@@ -306,7 +306,7 @@ def test_an_answer_of_the_end_ends() -> None:
     assert stone is not None and stone.ended and not stone.attributes and stone.role is Role.BACKUP
 
 
-# --- listed, handed over -----------------------------------------------------------------------------------------------------
+# --- listed, handed over --------------------------------------------------------------------------------------------
 
 
 def test_a_new_list_raises_the_list_number_only() -> None:
@@ -347,7 +347,7 @@ def test_who_hands_over_stays_as_a_backup() -> None:
     assert entry == moved(HERE, role=Role.BACKUP, primary="b", backups=("a", "c"), epoch=Epoch(2, 9, 1), number=5)
 
 
-# --- stepped down ---------------------------------------------------------------------------------------------------------------
+# --- stepped down ---------------------------------------------------------------------------------------------------
 
 SUCCESSOR = after(at_reign(HERE, 2, "b", ("c",)), sets(9, y=b"of b"), 9, "b")
 
@@ -409,7 +409,7 @@ def test_who_is_named_primary_by_anothers_copy_waits_for_the_asking() -> None:
     assert (entry.role, entry.location, shown(entry)) == (Role.BACKUP, COPY.location, {"x": b"2"})
 
 
-# --- contributed, released ---------------------------------------------------------------------------------------------------------
+# --- contributed, released ------------------------------------------------------------------------------------------
 
 
 def test_a_primary_takes_what_it_lacks() -> None:

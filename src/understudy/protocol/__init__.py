@@ -41,8 +41,9 @@ The flight of a change (``serve``, ``replicate``)
 
 Make before break (``replicate``)
     A holder is given up only by ``Release``, sent when every holder of the new list has everything; until then the
-    old ones stay listed. A member that is no longer listed keeps its copy until that message comes, and asks after it
-    if it does not come.
+    old ones stay listed. A member that learns that it is no longer listed keeps its copy until that message comes, and
+    asks after it if it does not come. (One that has missed both keeps a copy for longer, which harms nobody: before it
+    could promote itself it would ask.)
 
 Leases (``members``)
     Every third of ``lease_ms`` each member sends each other one a heartbeat. Who answers it grants a lease: until

@@ -382,7 +382,7 @@ class Engine:
             case c.HandOver(to=to):
                 if event.outcome is Outcome.STORED and entry is not None:
                     self.core.tell(c.FactKind.HANDED_OVER, key, to)
-                    self.replication.track(key, entry, event.before)
+                    self.replication.track(key, entry, event.before, moves_only=True)
             case c.StepDown():
                 self._stepped_down(event)
             case c.TakeContribution():
@@ -443,7 +443,7 @@ class Engine:
             self.core.tell(c.FactKind.PROMOTED, event.key)
             if any(len(siblings) > 1 for siblings in entry.attributes.values()):
                 self.core.tell(c.FactKind.VALUES_CONCURRENT, event.key)
-            self.replication.track(event.key, entry, event.before)
+            self.replication.track(event.key, entry, event.before, moves_only=True)
             self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
             self.sweeps.announce(event.key, entry.location)
         self.inquiries.promoted(event.key, event.outcome)

@@ -126,7 +126,7 @@ class Inquiries:
         if answer.location is not None:
             self._core.emit(c.Change(key, c.Learn(answer.location, sender)))
         if retry:
-            self._retry_ms[key] = self._core.now_ms + BACK_OFF_MS + self._core.settings.chooser % BACK_OFF_MS
+            self.try_again(key)
         self._resume(key, sender if answer.verdict is Verdict.HEARD else "")
 
     def _promote(self, inquiry: Inquiry) -> None:
@@ -154,8 +154,12 @@ class Inquiries:
         """The store's word on a promotion."""
         if outcome is Outcome.REFUSED:
             self._core.tell(c.FactKind.PROMOTION_DROPPED, key, detail="a higher epoch became known here")
-            self._retry_ms[key] = self._core.now_ms + BACK_OFF_MS + self._core.settings.chooser % BACK_OFF_MS
+            self.try_again(key)
         self._resume(key, "")
+
+    def try_again(self, key: bytes) -> None:
+        """Look at the key again after a while: it may still need a primary."""
+        self._retry_ms[key] = self._core.now_ms + BACK_OFF_MS + self._core.settings.chooser % BACK_OFF_MS
 
     # --- answering -----------------------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ class Flight:
         self.numbers: list[int] = []
         """Outbox rows to remove."""
         self.marked: set[int] = set()
+        self.moves: set[int] = set()
+        """Numbers that changed roles only."""
         self.acked: dict[str, int] = {}
         self.waiters: list[Waiter] = []
 
@@ -70,8 +72,13 @@ class Replication:
 
     # --- a change was stored -------------------------------------------------------------------------------
 
-    def track(self, key: bytes, entry: Entry, before: Entry | None, job: int | None = None) -> Flight:
-        """Send a stored change to its holders; ``job`` is answered when enough of them have it."""
+    def track(
+        self, key: bytes, entry: Entry, before: Entry | None, job: int | None = None, *, moves_only: bool = False
+    ) -> Flight:
+        """Send a stored change to its holders; ``job`` is answered when enough of them have it.
+
+        ``moves_only``: it changed roles, not data (a promotion, a new list): no reader has to wait for it.
+        """
         flight = self.flights.get(key)
         now = self._core.now_ms
         if flight is None:
@@ -81,6 +88,8 @@ class Replication:
                 self._core.emit(c.Settle((before.number,)))
         if not flight.numbers or flight.numbers[-1] != entry.number:
             flight.numbers.append(entry.number)
+        if moves_only:
+            flight.moves.add(entry.number)
         self._follow(flight, entry)
         if job is not None:
             flight.waiters.append(Waiter(job, entry.number, now + self._core.settings.commit_timeout_ms))
@@ -123,12 +132,13 @@ class Replication:
     def wait(self, job: int, key: bytes, number: int) -> bool:
         """Let ``job`` wait for a change; False if there is nothing to wait for."""
         flight = self.flights.get(key)
-        if flight is None or not flight.numbers or number < flight.numbers[0]:
+        if flight is None:
             return False
-        if all(n in flight.marked for n in flight.numbers if n <= number):
+        awaited = [n for n in flight.numbers if n <= number and n not in flight.marked and n not in flight.moves]
+        if not awaited:
             return False
         until = self._core.now_ms + self._core.settings.commit_timeout_ms
-        flight.waiters.append(Waiter(job, min(number, flight.number), until))
+        flight.waiters.append(Waiter(job, awaited[-1], until))
         return True
 
     def newest(self, key: bytes) -> int:
@@ -196,7 +206,7 @@ class Replication:
             if self._members.is_reachable(member):
                 self._core.send(member, Release(key, entry.location))
             self._contexts.pop((member, key), None)
-        self.track(key, entry, before)
+        self.track(key, entry, before, moves_only=True)
 
     # --- messages ------------------------------------------------------------------------------------------
 

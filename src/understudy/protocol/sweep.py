@@ -117,6 +117,13 @@ class Sweeps:
         if entry is None or entry.ended:
             return
         name = purpose.member
+        if not self._members.ready:
+            # What this member believes of the others may be old: nothing is given up or taken over on it.
+            if name:
+                self._recheck_ms[name] = self._core.now_ms + self._core.settings.sweep_delay_ms
+            else:
+                self._inquiries.try_again(key)
+            return
         if entry.role is Role.PRIMARY:
             if name in entry.backups:
                 self._recheck_backup(key, entry, name)
@@ -126,9 +133,7 @@ class Sweeps:
             if name != entry.primary and name:
                 return
             listed = [b for b in entry.backups if b == self._core.me or self._members.is_alive(b)]
-            if not self._members.ready:
-                self._recheck_ms[name] = self._core.now_ms + self._core.settings.sweep_delay_ms
-            elif not listed or listed[0] == self._core.me:
+            if not listed or listed[0] == self._core.me:
                 self._inquiries.begin(key)
         elif not any(self._members.is_reachable(m) for m in (entry.primary, *entry.backups)):
             self._core.emit(c.Change(key, c.DropLost(entry.epoch)))
@@ -206,7 +211,7 @@ class Sweeps:
                 self._core.emit(c.Change(key, c.Expire()))
         elif self._members.is_reachable(entry.primary):
             self._comparisons.ask_about(key, entry, (entry.primary,), whole=True)
-        else:
+        elif self._members.ready:
             self._inquiries.begin(key)
 
     # --- leaving -------------------------------------------------------------------------------------------

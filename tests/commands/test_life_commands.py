@@ -1,0 +1,328 @@
+"""A member's own life: starting with an old store, peers that join, standing still, leaving."""
+
+from __future__ import annotations
+
+from tests.commands.transcript import START_MS, Turns, creation, sent, told, writing
+from tests.making import CHOOSERS, KEY, LIVES, after, at_reign, backup_of, moved, new_session, place, sets, whole
+
+from understudy.model.entry import Epoch, Role
+from understudy.protocol import commands as c
+from understudy.protocol import messages as m
+from understudy.protocol.commands import FactKind
+
+A = LIVES["a"]
+MINE = moved(new_session(1, "a", ("b",), START_MS, x=b"1"), number=0)
+"""What a, restarted, finds in its store: everything in it was acknowledged."""
+FETCH = m.FetchRequest(0, KEY)
+STARTED = c.Scan(c.ScanKind.ALL, c.CompareAll(1))
+
+
+def event(kind: FactKind, member: str = "", detail: str = "") -> c.Tell:
+    return c.Tell(c.Fact(kind, member=member, detail=detail))
+
+
+def restarted() -> Turns:
+    """a is back with its old store; it last saw b and c."""
+    return Turns(entries={KEY: MINE}, joined=False, last_view=("a", "b", "c"))
+
+
+def found(a: Turns, name: str) -> list[c.Command]:
+    """A member is found and has answered a heartbeat that was sent after our start."""
+    commands = a.on(c.PeerFound(name, LIVES[name]))
+    return commands + a.hears(name, m.HeartbeatAck(a.now_ms))
+
+
+# --- starting -------------------------------------------------------------------------------------------------------
+
+
+def test_a_restarted_member_compares_before_it_serves() -> None:
+    """S27, S35: it waits for all that it last saw, then tells them what it holds; only when they know no better are
+    its leases published and it is ready."""
+    a = restarted()
+    assert STARTED not in found(a, "b")
+    assert STARTED in found(a, "c")
+    commands = a.on(c.Scanned(STARTED, (KEY,), False))
+    item = m.Item(KEY, MINE.epoch, MINE.context)
+    assert sent(commands, m.Compare) == [("b", m.Compare(1, (item,))), ("c", m.Compare(1, (item,)))]
+    a.hears("b", m.Transferred(0))
+    a.hears("c", m.Transferred(0))
+    assert a.hears("b", m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),))) == []
+    assert not a.engine.ready
+    assert a.hears("c", m.Compared(1, (m.Answer(KEY, m.Verdict.UNKNOWN),))) == [
+        event(FactKind.COMPARED),
+        c.Publish("b", START_MS + 250),
+        c.Publish("c", START_MS + 250),
+    ]
+    assert event(FactKind.READY) in a.tick() and a.engine.ready
+
+
+def test_a_request_before_the_comparison_is_not_served_from_the_old_store() -> None:
+    """S27: neither shown nor written; it waits, and so do other members' fetches and forwards."""
+    a = restarted()
+    for ticket, request in ((1, FETCH), (2, writing(2, x=b"2"))):
+        commands = a.asked(request, ticket)
+        assert not [x for x in commands if isinstance(x, c.Reply | c.Change)]
+    found(a, "b")
+    assert a.hears("b", m.Fetch(9, KEY, {}, 1)) == []
+    assert a.hears("b", m.Forward(9, KEY, writing(3).commit, m.AcknowledgeMode.BACKUP, False, 1, 0)) == []
+    assert a.entry is MINE
+
+
+def test_a_restarted_primary_that_was_replaced_steps_down() -> None:
+    """S27: b has promoted meanwhile and knows more: its whole entry is taken, ours never wins."""
+    a = restarted()
+    found(a, "b")
+    found(a, "c")
+    a.on(c.Scanned(STARTED, (KEY,), False))
+    theirs = after(at_reign(MINE, 2, "b", ("c",)), sets(9, x=b"9"), 9, "b", START_MS)
+    holds = m.Answer(KEY, m.Verdict.HOLDS, theirs.location, whole(theirs, START_MS))
+    a.hears("b", m.Compared(1, (holds,)))
+    commands = a.hears("c", m.Compared(1, (m.Answer(KEY, m.Verdict.UNKNOWN),)))
+    assert told(FactKind.STEPPED_DOWN, "b") in commands
+    assert (a.entry.role, a.entry.location) == (Role.PROXY, theirs.location)
+    assert not sent(commands, m.Contribute)
+
+
+def test_what_only_the_restarted_member_has_goes_to_the_successor() -> None:
+    """S25, S35: a commit of ours that b never saw, and that was answered: b is given it and we keep it until it says
+    so."""
+    a = restarted()
+    a.entries[KEY] = moved(after(MINE, sets(2, y=b"2"), 2, "a", START_MS), number=0)
+    found(a, "b")
+    found(a, "c")
+    a.on(c.Scanned(STARTED, (KEY,), False))
+    theirs = after(at_reign(MINE, 2, "b", ("c",)), sets(9, x=b"9"), 9, "b", START_MS)
+    holds = m.Answer(KEY, m.Verdict.HOLDS, theirs.location, whole(theirs, START_MS))
+    a.hears("b", m.Compared(1, (holds,)))
+    commands = a.hears("c", m.Compared(1, ()))
+    ((to, message),) = sent(commands, m.Contribute)
+    assert to == "b" and set(message.delta.values) == {"y"}
+    assert a.entry.role is Role.BACKUP
+    a.hears("b", m.Acknowledge(KEY, -message.number, {**theirs.context, A: 2}))
+    assert a.entry.role is Role.PROXY
+
+
+def test_a_member_without_old_peers_waits_its_time_and_serves_what_it_has() -> None:
+    """S35: after a stop of everything: for cold_start_ms the others may come; then the sessions are back."""
+    a = restarted()
+    assert STARTED not in a.wait(2_980)
+    commands = a.wait(40)
+    assert STARTED in commands and not a.engine.ready
+    a.on(c.Scanned(STARTED, (KEY,), False))
+    assert event(FactKind.READY) in a.tick()
+    assert a.asked(writing(2, x=b"2"), 2)[0] == c.Change(KEY, c.DoCommit(2, writing(2, x=b"2").commit))
+
+
+def test_an_outbox_of_an_earlier_life_is_sent() -> None:
+    """S16, S23: a change that nobody acknowledged goes to the backup; its row stays until it has been."""
+    a = Turns("b", "c", entries={KEY: moved(MINE, number=1)})
+    scan = c.Scan(c.ScanKind.OUTBOX, c.Recover())
+    commands = a.on(c.Scanned(scan, (KEY,), False, (1,), (False,)))
+    assert commands[0] == c.Read((KEY,), c.Recovered(1, False))
+    assert sent(commands, m.Replicate) == [("b", m.Replicate(KEY, 1, whole(a.entry, a.now_ms)))]
+    assert c.Settle((1,)) not in commands
+    assert a.hears("b", m.Acknowledge(KEY, 1, {A: 1})) == [c.Settle((1,))]
+
+
+def test_a_row_of_a_session_that_is_gone_is_settled() -> None:
+    """S23: nothing is left to send."""
+    a = Turns("b")
+    scan = c.Scan(c.ScanKind.OUTBOX, c.Recover())
+    assert a.on(c.Scanned(scan, (KEY,), False, (1,), (True,)))[-1] == c.Settle((1,))
+
+
+# --- peers that join ------------------------------------------------------------------------------------------------
+
+
+def test_a_joining_member_is_told_of_every_session() -> None:
+    """S32: in batches, and at the end that this was all."""
+    a = Turns("b", "c").with_session()
+    scan = c.Scan(c.ScanKind.MEMBER, c.Transfer("d"), member="a")
+    assert scan in a.on(c.PeerFound("d", LIVES["d"]))
+    assert a.on(c.Scanned(scan, (KEY,), False)) == [
+        c.Read((KEY,), c.Transfer("d", told=1)),
+        event(FactKind.TRANSFERRED, "d", "1"),
+        c.Send("d", m.Announce(((KEY, a.entry.location),))),
+        c.Send("d", m.Transferred(1)),
+    ]
+
+
+def test_a_session_that_is_created_during_the_join_is_announced_to_the_joiner() -> None:
+    """S32: from the moment it is found it hears of everything that is new."""
+    a = Turns("b", "c")
+    a.on(c.PeerFound("d", LIVES["d"]))
+    keys = [bytes([n]) * 16 for n in range(6)]
+    commands = [x for k in keys for x in a.asked(m.CommitRequest(0, k, creation().commit, m.AcknowledgeMode.LOCAL))]
+    commands += a.wait(40, hearing=("b", "c", "d"))
+    copies = {message.key for to, message in sent(commands, m.Replicate) if to == "d"}
+    places = {key for to, message in sent(commands, m.Announce) if to == "d" for key, _ in message.places}
+    assert copies | places == set(keys) and len(copies) == 2
+
+
+# --- standing still -------------------------------------------------------------------------------------------------
+
+
+def test_after_standing_still_nothing_is_believed() -> None:
+    """S25: paused for ten seconds: the first thing said is that; a request is not served before the peers were
+    asked."""
+    a = Turns("b", "c").with_session()
+    a.hears("b", m.HeartbeatAck(a.now_ms))
+    a.now_ms += 10_000
+    commands = a.asked(FETCH, 2)
+    assert commands == [event(FactKind.STOOD_STILL), c.Read((KEY,), c.ServeJob(2))]
+    assert not a.engine.ready
+    assert a.hears("c", m.Forward(5, KEY, writing(2, x=b"2").commit, m.AcknowledgeMode.BACKUP, False, 1, 0)) == []
+    assert a.entry.shown("x") == b"1"
+
+
+def test_after_standing_still_an_old_acknowledgement_proves_nothing() -> None:
+    """S25: answers to heartbeats from before the pause were waiting in the sockets: only new ones count; then
+    everything is compared."""
+    a = Turns("b", "c").with_session()
+    before = a.now_ms
+    a.now_ms += 10_000
+    a.hears("b", m.HeartbeatAck(before))
+    assert STARTED not in a.hears("c", m.HeartbeatAck(before))
+    a.tick()
+    a.hears("b", m.HeartbeatAck(a.now_ms))
+    commands = a.hears("c", m.HeartbeatAck(a.now_ms))
+    assert [x.kind for x in commands if isinstance(x, c.Scan)] == [c.ScanKind.ALL]
+    assert not [x for x in commands if isinstance(x, c.Publish)]
+
+
+def test_a_short_pause_is_no_standing_still() -> None:
+    """A loop that is late by less than two leases goes on."""
+    a = Turns("b", "c").with_session()
+    a.now_ms += 500
+    assert event(FactKind.STOOD_STILL) not in a.tick()
+    a.now_ms += 501
+    assert event(FactKind.STOOD_STILL) in a.tick()
+
+
+# --- leaving --------------------------------------------------------------------------------------------------------
+
+
+LEAVE = c.Scan(c.ScanKind.MEMBER, c.Leave(), member="a")
+
+
+def leaving() -> Turns:
+    """a, with one session, has been asked to leave, and has begun to look at what it holds."""
+    a = Turns("b", "c").with_session()
+    assert sent(a.on(c.DrainAsked()), m.Heartbeat) == [
+        (name, m.Heartbeat(a.now_ms, leaving=True, ready=True)) for name in ("b", "c")
+    ]
+    assert LEAVE in a.tick()
+    return a
+
+
+def test_who_leaves_says_so_and_is_not_ready() -> None:
+    """S34: no balancer sends it anything new; asked twice it does not begin twice."""
+    a = leaving()
+    assert not a.engine.ready and not a.engine.drained
+    assert a.on(c.DrainAsked()) == []
+
+
+def test_a_session_is_handed_to_its_backup() -> None:
+    """S34: the backup becomes primary under a higher reign; we stay its backup until it says otherwise."""
+    a = leaving()
+    commands = a.on(c.Scanned(LEAVE, (KEY,), False))
+    assert commands[:3] == [
+        c.Read((KEY,), c.Leave()),
+        c.Change(KEY, c.HandOver("b")),
+        told(FactKind.HANDED_OVER, "b"),
+    ]
+    assert sent(commands, m.Replicate) == [("b", m.Replicate(KEY, 102, a.delta({A: 101})))]
+    assert (a.entry.role, a.entry.primary, a.entry.epoch) == (Role.BACKUP, "b", Epoch(2, CHOOSERS["a"], 1))
+
+
+def test_a_request_after_the_hand_over_goes_to_the_heir() -> None:
+    """S34: no error page."""
+    a = leaving()
+    a.on(c.Scanned(LEAVE, (KEY,), False))
+    assert [to for to, _ in sent(a.asked(writing(2, x=b"2"), 2), m.Forward)] == ["b"]
+
+
+def test_nothing_is_handed_over_while_a_change_is_in_flight() -> None:
+    """S34: first the backup has everything."""
+    a = leaving()
+    a.asked(writing(2, x=b"2"), 2)
+    assert a.on(c.Scanned(LEAVE, (KEY,), False)) == [c.Read((KEY,), c.Leave())]
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 102}))
+    assert c.Change(KEY, c.HandOver("b")) in a.on(c.Scanned(LEAVE, (KEY,), False))
+
+
+def test_an_heir_that_leaves_too_is_none() -> None:
+    """S34: another backup is chosen first."""
+    a = leaving()
+    a.hears("b", m.Heartbeat(1, leaving=True))
+    commands = a.on(c.Scanned(LEAVE, (KEY,), False))
+    assert c.Change(KEY, c.SetBackups(("b", "c"))) in commands
+    assert a.entry.role is Role.PRIMARY
+
+
+def test_it_is_drained_when_everything_is_handed_over_and_not_before() -> None:
+    """S34: a look that finds nothing left ends it; one that finds something is repeated."""
+    a = leaving()
+    a.on(c.Scanned(LEAVE, (KEY,), False))
+    assert event(FactKind.DRAINED) not in a.wait(120, hearing=("b", "c"))
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 101}))
+    a.hears("b", m.Release(KEY, place("b", ("c",), 2, list_number=9)))
+    a.on(c.Scanned(LEAVE, (), False))
+    assert event(FactKind.DRAINED) in a.wait(120, hearing=("b", "c"))
+    assert a.engine.drained
+
+
+def test_leaving_ends_although_nobody_can_take_the_sessions() -> None:
+    """S34: alone there is nobody to hand to: the store is kept, the agent goes."""
+    a = Turns()
+    a.asked(creation(x=b"1"))
+    a.on(c.DrainAsked())
+    a.tick()
+    a.on(c.Scanned(LEAVE, (KEY,), False))
+    assert event(FactKind.DRAINED) in a.wait(120)
+
+
+def test_a_peer_that_leaves_is_given_no_new_copy() -> None:
+    """S34: and the sessions whose backup it is look for another."""
+    a = Turns("b", "c")
+    scan = c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b")
+    assert scan in a.hears("b", m.Heartbeat(1, leaving=True))
+    commands = [
+        a.asked(m.CommitRequest(0, bytes([n]) * 16, creation(x=b"1").commit, m.AcknowledgeMode.LOCAL), n)
+        for n in range(1, 6)
+    ]
+    assert {to for turn in commands for to, _ in sent(turn, m.Replicate)} == {"c"}
+
+
+# --- expiry ---------------------------------------------------------------------------------------------------------
+
+
+def due(a: Turns) -> list[c.Command]:
+    """The store has found the session due."""
+    return a.on(c.Scanned(c.Scan(c.ScanKind.DUE, c.Reap()), (KEY,), False))
+
+
+def test_a_primary_expires_a_session_once() -> None:
+    """S44: one fact; everybody who holds something of it is told."""
+    a = Turns("b", "c").with_session()
+    a.entries[KEY] = moved(a.entry, times=moved(a.entry.times, accessed_ms=a.now_ms - 60_000))
+    commands = due(a)
+    assert commands[1:3] == [c.Change(KEY, c.Expire()), told(FactKind.SESSION_EXPIRED)]
+    assert [to for to, _ in sent(commands, m.Forget)] == ["b", "c"]
+    assert due(a) == [c.Read((KEY,), c.Reap())]
+
+
+def test_a_backup_asks_its_primary_before_it_lets_go() -> None:
+    """S45: on its own clock the time is over; the primary may know of later use. Nothing is removed."""
+    held = moved(backup_of(new_session(1, "b", ("a",), START_MS)), times=MINE.times)
+    a = Turns("b", "c", entries={KEY: held})
+    commands = due(a)
+    assert [to for to, _ in sent(commands, m.Compare)] == ["b"]
+    assert a.entry is held
+
+
+def test_a_session_that_was_used_meanwhile_does_not_expire() -> None:
+    """S44: between the look and the change."""
+    a = Turns("b", "c").with_session()
+    assert due(a) == [c.Read((KEY,), c.Reap()), c.Change(KEY, c.Expire())]
+    assert a.entry.role is Role.PRIMARY
