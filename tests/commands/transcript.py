@@ -58,7 +58,7 @@ class Turns:
     def entry(self) -> Entry:
         return self.entries[KEY]
 
-    # --- turns ----------------------------------------------------------------------------------------------------------
+    # --- turns ------------------------------------------------------------------------------------------------------
 
     def on(self, event: c.Event) -> list[c.Command]:
         """One event and what it leads to, to the end of the turn."""
@@ -127,7 +127,7 @@ class Turns:
         self.number += 1
         return self.number
 
-    # --- what a scenario begins with ----------------------------------------------------------------------------------------
+    # --- what a scenario begins with --------------------------------------------------------------------------------
 
     def with_session(self, *, acknowledged_by: str = "b") -> Turns:
         """A session that a worker here has created, x = 1, with one backup that has acknowledged it: commit 101."""

@@ -37,7 +37,7 @@ _LOGIN = b"understudy login"
 _NAME_PATTERN = f"[a-z0-9-]{{1,{limits.MEMBER_NAME_CHARS_MAX}}}"
 _NAME = re.compile(_NAME_PATTERN)
 _TOKEN_TEXT = re.compile(
-    rf"(?P<name>{_NAME_PATTERN})/(?P<incarnation>[0-9a-f]{{16}})/v(?P<version>[0-9]{{1,6}})/(?P<number>[0-9]{{1,12}})"
+    rf"(?P<name>{_NAME_PATTERN})/(?P<incarnation>[0-9a-f]{{16}})/v(?P<version>[0-9]{{1,6}})/(?P<turn>[01])"
     r"/(?P<mac>[0-9a-f]{32})"
 )
 
@@ -51,10 +51,10 @@ class Opened(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a token shows: a life, and how often it has renewed its token."""
+    """What a token shows: a life, and which of the two tokens it is that the life shows in turn."""
 
     peer: Peer
-    number: int
+    turn: int
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -160,16 +160,17 @@ def cluster_digest(cluster: str) -> str:
 
 
 def token(link_key: bytes, cluster: str, shown: Shown, format_version: int) -> str:
-    """Gives the text ``name/incarnation/version/number/proof`` by which a life shows itself to the others."""
-    peer, number = shown
+    """Gives the text ``name/incarnation/version/turn/proof`` by which a life shows itself to the others."""
+    peer, turn = shown
+    assert turn in (0, 1)
     assert 0 <= peer.incarnation <= INCARNATION_MAX
     assert _NAME.fullmatch(peer.name), f"{peer.name!r} is no member's name"
-    text = f"{peer.name}/{peer.incarnation:016x}/v{format_version}/{number}"
+    text = f"{peer.name}/{peer.incarnation:016x}/v{format_version}/{turn}"
     return f"{text}/{_token_mac(link_key, cluster, text)}"
 
 
 def read_token(link_keys: Sequence[bytes], cluster: str, text: str, format_version: int) -> Shown:
-    """Gives the life that a token shows, and its number.
+    """Gives the life that a token shows, and which of its two tokens it is.
 
     Raises: FrameError when it is malformed or its proof was made without our secret; FormatMismatch when its member
     has the secret and speaks another format version than ``format_version``.
@@ -189,7 +190,7 @@ def read_token(link_keys: Sequence[bytes], cluster: str, text: str, format_versi
             f"member {name} speaks format version {match['version']}, this one speaks {format_version}, and they do"
             " not work together; run the same release of Understudy on all members"
         )
-    return Shown(Peer(name, int(match["incarnation"], 16)), int(match["number"]))
+    return Shown(Peer(name, int(match["incarnation"], 16)), int(match["turn"]))
 
 
 def login(link_key: bytes) -> tuple[str, str]:

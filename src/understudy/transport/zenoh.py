@@ -1,10 +1,10 @@
 """Gives the network between members by zenoh: discovery by seeds and gossip, membership by liveliness tokens, frames.
 
 Every member runs zenoh in *router* mode, so that a third member forwards what a cut link between two others no longer
-carries. Below one prefix per cluster name a member shows a token ``live/<name>/<incarnation>/v<version>/<n>/<proof>`` and
-hears what is put to ``to/<name>/<incarnation>``. Two proofs of the secret: zenoh's own login before a link carries
-anything (whoever lacks the secret sees neither tokens nor frames), and a MAC in every token and frame, which also
-holds where zenoh routers of somebody else lie between the members.
+carries. Below one prefix per cluster name a member shows ``live/<name>/<incarnation>/v<version>/<turn>/<proof>``
+and hears what is put to ``to/<name>/<incarnation>``; both are declared anew now and then (``_keep_declared`` says why).
+Two proofs of the secret: zenoh's own login before a link carries anything (whoever lacks the secret sees neither tokens
+nor frames), and a MAC in every token and frame, which also holds where zenoh routers of somebody else lie between.
 
 A call of the agent never waits. Frames that fit one batch go to zenoh directly and are dropped when a link is
 congested (a stopped peer costs at most some 2 ms, once, until its link is marked); larger ones, for which zenoh
@@ -23,9 +23,10 @@ import os
 import tempfile
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import zenoh
 
@@ -50,7 +51,8 @@ LONELY_S = 3.0
 """Without any link after so long, a seed that does accept connections is reported; then once a minute."""
 LONELY_AGAIN_S = 60.0
 SETTLE_S = 0.3
-"""After a change of membership zenoh's routers compute their trees anew, 0.1 s later; declarations wait for that."""
+"""After a change of membership zenoh's routers compute their trees anew, 0.1 s later; declarations wait for that, and
+then so long again both the former and the new ones stand."""
 RENEW_S = 10.0
 """Declarations are renewed so often without a reason that we know of: a few small messages."""
 REFUSALS_INTERVAL_S = 1.0
@@ -90,9 +92,9 @@ class ZenohTransport:
         self._prefix = f"understudy/{cluster_digest(cluster)}"
         self._session: zenoh.Session | None = None
         self._declaring = threading.Lock()  # held while the token and the ear are declared, renewed or taken back
-        self._token: zenoh.LivelinessToken | None = None
-        self._ear: zenoh.Subscriber[None] | None = None
-        self._renewals = 0
+        self._tokens: list[zenoh.LivelinessToken] = []
+        self._ears: list[zenoh.Subscriber[None]] = []
+        self._turn = 0
         self._left = False
         self._bulk = _Bulk(self._put)
         self._closing = threading.Event()
@@ -137,9 +139,7 @@ class ZenohTransport:
         """Take the token back: the others report ``peer_lost``, while frames still go both ways. Idempotent."""
         with self._declaring:
             self._left = True
-            shown, self._token = self._token, None
-            if shown is not None and not self._closing.is_set():
-                shown.undeclare()  # type: ignore[no-untyped-call]  # as above
+            self._take_back(self._tokens, keep=0)
 
     def close(self) -> None:
         """End everything, also after a failed start; nothing is called afterwards. Idempotent; takes some 5 ms."""
@@ -154,7 +154,7 @@ class ZenohTransport:
         self._bulk.stop()
         with self._declaring:
             session, self._session = self._session, None
-            self._token = self._ear = None
+            self._tokens, self._ears = [], []
         if session is not None:
             session.close()  # type: ignore[no-untyped-call]  # as above
 
@@ -223,23 +223,26 @@ class ZenohTransport:
             raise TransportError(why_not(self._listen, str(error))) from error
 
     def _declare(self) -> None:
-        """Shows this life and listens for what is put to it, under new keys, before the former ones are taken back.
+        """Shows this life and listens for what is put to it, under the other one of two keys each.
 
-        Two keys in turn match what is put to us; what comes twice meanwhile is a repeat, and dropped as such.
+        Two, because zenoh makes nothing of a key that is declared already, and not more, because it keeps something of
+        every key that it ever saw. The former ones are taken back later; what comes twice meanwhile is a repeat.
         """
         with self._declaring:
             if self._session is None or self._closing.is_set():
                 return
-            former = (self._ear, self._token)
-            to_me = self._key_of(self._me) + ("/**" if self._renewals % 2 else "")
-            self._ear = self._session.declare_subscriber(to_me, _direct(self._message))
+            to_me = self._key_of(self._me) + ("/**" if self._turn else "")
+            self._ears.append(self._session.declare_subscriber(to_me, _direct(self._message)))
             if not self._left:
-                shown = token(self._keys[0], self._cluster, Shown(self._me, self._renewals), self._format_version)
-                self._token = self._session.liveliness().declare_token(f"{self._prefix}/live/{shown}")
-            self._renewals += 1
-            for one in former:
-                if one is not None:
-                    one.undeclare()  # type: ignore[no-untyped-call]  # as above
+                shown = token(self._keys[0], self._cluster, Shown(self._me, self._turn), self._format_version)
+                self._tokens.append(self._session.liveliness().declare_token(f"{self._prefix}/live/{shown}"))
+            self._turn = 1 - self._turn
+
+    def _take_back(self, declared: list[Any], keep: int) -> None:
+        while len(declared) > keep:
+            former = declared.pop(0)
+            if not self._closing.is_set():
+                former.undeclare()
 
     def _keep_declared(self) -> None:
         """Declares again after membership has changed, and now and then.
@@ -255,6 +258,11 @@ class ZenohTransport:
                 return
             try:
                 self._declare()
+                if self._closing.wait(SETTLE_S):  # until then the new ones are known everywhere, and no frame is lost
+                    return
+                with self._declaring:
+                    self._take_back(self._tokens, keep=1)
+                    self._take_back(self._ears, keep=1)
             except zenoh.ZError:
                 _log.debug("zenoh declares nothing: it is closing")
 
@@ -341,28 +349,24 @@ class _Bulk:
 
 
 class _Found:
-    """Decides whom to report: a life is there while the newest token that it has shown is."""
+    """Decides whom to report: a life is there while one of its two tokens is."""
 
     def __init__(self) -> None:
-        self._newest: OrderedDict[Peer, tuple[int, bool]] = OrderedDict()  # the token's number, and whether it is there
+        self._turns: dict[Peer, set[int]] = {}
 
     def add(self, shown: Shown) -> bool:
-        """True when this life was not there before. Older tokens than a life's newest are ghosts."""
-        number, there = self._newest.get(shown.peer, (0, False))
-        if shown.number < number:
-            return False
-        self._newest[shown.peer] = (shown.number, True)
-        self._newest.move_to_end(shown.peer)
-        if len(self._newest) > limits.LIVES_REMEMBERED_MAX:
-            self._newest.popitem(last=False)
-        return not there
+        """True when this life was not there before."""
+        new = shown.peer not in self._turns
+        self._turns.setdefault(shown.peer, set()).add(shown.turn)
+        return new
 
     def remove(self, shown: Shown) -> bool:
         """True when this life was there and now is not."""
-        number, there = self._newest.get(shown.peer, (0, False))
-        if shown.number != number or not there:
+        turns = self._turns.get(shown.peer, set())
+        if turns != {shown.turn}:
+            turns.discard(shown.turn)
             return False
-        self._newest[shown.peer] = (number, False)
+        del self._turns[shown.peer]
         return True
 
 
