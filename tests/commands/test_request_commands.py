@@ -264,3 +264,11 @@ def test_a_backup_promotes_nothing_for_a_request_while_the_primary_is_only_suspe
     a.wait(300, hearing=("c",))
     assert a.asked(FETCH)[-1] == c.Send("b", m.Fetch(1, KEY, {}, 1))
     assert a.entry.role is Role.BACKUP
+
+
+def test_a_repeated_forward_is_one_job() -> None:
+    """S15: a Forward that comes again while its job is open is not passed on again."""
+    turns = Turns("b", "c", entries={KEY: proxy("b", ("c",))})
+    forward = m.Forward(55, KEY, writing(2).commit, m.AcknowledgeMode.BACKUP, False, 1, 0)
+    assert [len(sent(turns.hears("c", forward), m.Forward)) for _ in range(3)] == [1, 0, 0]
+    assert len(turns.engine.service.jobs) == 1

@@ -182,3 +182,22 @@ def test_that_is_seen_when_the_promise_is_not_kept(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Members, "hold_until_ms", lambda self, names: 0)
     written, shown = cut_off(Cluster("abc"))
     assert shown not in (None, written)
+
+
+def test_every_member_is_restarted_as_fast_as_readiness_allows() -> None:
+    """S34: drain, stop, start, ready, the next; the session is there throughout, with every change."""
+    a = Cluster("abc")
+    a.write("a", b"0")
+    for number, name in enumerate(("a", "b", "c", "a", "b", "c"), start=1):
+        machine = a[name]
+        machine.drain()
+        while machine.executor is not None and not machine.executor.engine.drained:
+            a.wait(10)
+        machine.stop()
+        machine.start()
+        while machine.executor is not None and not machine.executor.engine.ready:
+            a.wait(10)
+        assert a.write(a.others(name)[0], b"%d" % number).protected
+        assert a.read(name) == b"%d" % number
+    a.wait(SETTLED_MS)
+    assert len(a.roles()[Role.PRIMARY]) == len(a.roles()[Role.BACKUP]) == 1

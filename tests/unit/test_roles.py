@@ -454,3 +454,10 @@ def test_nothing_else_is_released(entry: Entry) -> None:
 def test_a_fresh_entry_has_promised_nothing() -> None:
     """The default promise is below every reign."""
     assert HERE.promised == NO_PROMISE < Promise(1, 0)
+
+
+def test_hearing_a_primary_of_an_older_place_stops_nobody() -> None:
+    """S34: the asker knows a later place: that we hear the primary before it is nothing."""
+    outdated = proxy("a", ("c",), promised=Promise(2, 13))
+    outcome, _ = promised(outdated, Promise(3, 13), "b", place("c", ("a", "b"), 2), frozenset({"a"}))
+    assert outcome is Outcome.STORED

@@ -112,7 +112,8 @@ def promised(entry: Entry | None, promise: Promise, member: str, location: Locat
         return Outcome.ENDED, entry
     if entry.role is Role.PRIMARY and entry.epoch >= location.epoch:
         return Outcome.UNCHANGED, entry
-    if entry.primary != member and entry.primary in heard:
+    if entry.primary != member and entry.primary in heard and entry.epoch >= location.epoch:
+        # (Where the asker knows a later place, that we hear the primary before it is nothing.)
         return Outcome.UNCHANGED, entry
     if entry.promised > promise or Promise(entry.epoch.reign, entry.epoch.chooser) >= promise:
         return Outcome.REFUSED, entry

@@ -55,7 +55,8 @@ class Service:
         self._comparisons = comparisons
         self.jobs: dict[int, Job] = {}
         self._parked: dict[bytes, set[int]] = {}
-        self._by_ticket: dict[c.Ticket, int] = {}
+        self._by_origin: dict[c.Ticket | Remote, int] = {}
+        """A request that comes again while its job is open opens no second one."""
         self._locator = Locator(core, members)
         self.is_cold = False
         """True until those who were there last have been found: nobody can be asked about an old entry yet."""
@@ -70,29 +71,27 @@ class Service:
             self._core.emit(c.Reply(ticket, _unavailable(request)))
             return
         job = self._new(ticket, request, 0)
-        self._by_ticket[ticket] = job.id
         self._start(job)
 
     def fetch(self, sender: str, message: Fetch) -> None:
         """Another member asks for an entry. While this one doubts what it holds it says nothing: it is asked again."""
-        if self.is_cold:
-            return
-        self._start(
-            self._new(Remote(sender, message.request), FetchRequest(0, message.key, message.have), message.hops)
-        )
+        origin = Remote(sender, message.request)
+        if not self.is_cold and origin not in self._by_origin:
+            self._start(self._new(origin, FetchRequest(0, message.key, message.have), message.hops))
 
     def forward(self, sender: str, message: Forward) -> None:
         """Another member passes a commit on; one that comes very late may have been applied elsewhere since."""
         member = self._members.get(sender)
-        late_ms = 2 * self._core.settings.commit_timeout_ms
-        if self.is_cold or (member is not None and member.age_ms(self._core.now_ms, message.sent_ms) > late_ms):
+        origin, late_ms = Remote(sender, message.request), 2 * self._core.settings.commit_timeout_ms
+        is_late = member is not None and member.age_ms(self._core.now_ms, message.sent_ms) > late_ms
+        if self.is_cold or is_late or origin in self._by_origin:
             return
         request = CommitRequest(0, message.key, message.commit, message.acknowledge, message.unprotected_refused)
-        self._start(self._new(Remote(sender, message.request), request, message.hops))
+        self._start(self._new(origin, request, message.hops))
 
     def abandoned(self, ticket: c.Ticket) -> None:
         """The worker has gone; what it committed goes on without it."""
-        job = self.jobs.pop(self._by_ticket.pop(ticket, 0), None)
+        job = self.jobs.pop(self._by_origin.pop(ticket, 0), None)
         if job is not None:
             self._unpark(job)
 
@@ -100,6 +99,7 @@ class Service:
         now = self._core.now_ms
         job = Job(self._core.next_id(), origin, request, hops, now, now + self._core.settings.commit_timeout_ms)
         self.jobs[job.id] = job
+        self._by_origin[origin] = job.id
         return job
 
     def _start(self, job: Job) -> None:
@@ -417,6 +417,8 @@ class Service:
     def silent(self, name: str) -> None:
         """A member was lost: what was asked of it is asked again, elsewhere."""
         for job in list(self.jobs.values()):
+            if isinstance(job.origin, Remote) and job.origin.sender == name:
+                self._by_origin.pop(job.origin, None)  # its next life counts its requests anew
             if job.sent_to == name:
                 job.sent_to = ""
                 self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
@@ -489,8 +491,7 @@ class Service:
     def _finish(self, job: Job) -> None:
         self.jobs.pop(job.id, None)
         self._unpark(job)
-        if not isinstance(job.origin, Remote):
-            self._by_ticket.pop(job.origin, None)
+        self._by_origin.pop(job.origin, None)
 
 
 def _unavailable(request: Request) -> FetchAnswer | CommitAnswer:

@@ -130,13 +130,18 @@ class Sweeps:
         elif self._members.is_reachable(entry.primary) and entry.primary != name:
             return
         elif entry.role is Role.BACKUP:
-            if name != entry.primary and name:
+            if (name != entry.primary and name) or self._hands_over(name):
                 return
             listed = [b for b in entry.backups if b == self._core.me or self._members.is_alive(b)]
             if not listed or listed[0] == self._core.me:
                 self._inquiries.begin(key)
         elif not any(self._members.is_reachable(m) for m in (entry.primary, *entry.backups)):
             self._core.emit(c.Change(key, c.DropLost(entry.epoch)))
+
+    def _hands_over(self, name: str) -> bool:
+        """A primary that leaves and can be reached names its successor itself."""
+        member = self._members.get(name)
+        return member is not None and member.is_reachable and member.leaving
 
     def _recheck_backup(self, key: bytes, entry: Entry, name: str) -> None:
         member = self._members.get(name)
