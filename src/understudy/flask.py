@@ -7,15 +7,16 @@ Flask's own defaults; a keyword of ``Understudy`` wins over them, they win over 
 
 A request that never looks at its session costs nothing and renews nothing. What a view changed before it raised is
 committed with the error's response, as Flask does it. What a streaming response changes after its first byte is
-committed when it ends; no cookie can be sent then, so a session must have begun before. While a session cannot be
+committed before its end leaves; no cookie can be sent then, so a session must have begun before. While a session cannot be
 reached the answer is 503 with ``Retry-After``; an application may register its own handler for these errors.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from flask import Flask, Request, Response, request
@@ -220,7 +221,10 @@ class UnderstudyInterface(SessionInterface):
             if client.config.protected_header and session.understudy.visit.wrote:
                 response.headers[PROTECTED_HEADER] = "1" if session.protected else "0"
         if response.is_streamed:
-            response.call_on_close(lambda: client.finish(session.understudy, late=True))
+            finish = partial(client.finish, session.understudy, late=True)
+            if not response.direct_passthrough:  # a file, which changes no session and which the server may send itself
+                response.response = _Stream(response.response, finish)
+            response.call_on_close(finish)  # also when the client goes away in the middle
 
     @property
     def _config(self) -> Config:
@@ -249,6 +253,30 @@ class UnderstudyInterface(SessionInterface):
         else:
             response.delete_cookie(name, **flags)
         response.vary.add("Cookie")
+
+
+class _Stream:
+    """The parts of a streaming response; what they change is committed before the server tells that this was all."""
+
+    def __init__(self, parts: Iterable[Any], finish: Callable[[], None]) -> None:
+        self._parts = parts
+        self._iterator = iter(parts)
+        self._finish = finish
+
+    def __iter__(self) -> _Stream:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._finish()
+            raise
+
+    def close(self) -> None:
+        close = getattr(self._parts, "close", None)
+        if close is not None:
+            close()
 
 
 def _configured(app: Flask, keywords: dict[str, object]) -> Config:

@@ -1,7 +1,7 @@
 """WSGI: ``app = SessionMiddleware(app)`` gives every request ``environ["understudy.session"]``, a ``Session``.
 
 The session is committed before the response's first byte: when the application's iterable gives its first part, or
-calls ``write``. What it changes later is committed when the response is closed; no cookie can be sent then, so a
+calls ``write``. What it changes later is committed before the response's end; no cookie can be sent then, so a
 session must have begun before. What the application changed before it raised is committed as well (for a session that
 exists already: the server makes the error's response, which has no cookie). While a session cannot be reached the
 answer is 503 with ``Retry-After``. ``clear()`` deletes all attributes; ``invalidate()`` logs out.
@@ -168,6 +168,8 @@ class _Parts:
         if refusal is not None:
             return refusal[0]
         if part is None or self._response.is_refused:
+            # Before the server tells the client that this was all: its next request sees what was changed.
+            self._response.finish_late()
             raise StopIteration
         return part
 

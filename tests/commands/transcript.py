@@ -113,7 +113,8 @@ class Turns:
 
     def _change(self, key: bytes, what: c.What) -> c.Changed:
         before = self.entries.get(key)
-        environment = Environment(self.settings, self.now_ms, self._next_number, lambda: False)
+        unanswered = self.outbox - self.marked
+        environment = Environment(self.settings, self.now_ms, self._next_number, lambda: False, unanswered)
         outcome, entry = perform(what, before, environment)
         if entry is None:
             self.entries.pop(key, None)

@@ -23,6 +23,18 @@ EVENTS_PER_TURN_MAX = 64
 """Bounds how long one transaction holds the store's write lock."""
 
 
+class _Unanswered:
+    """The numbers whose outbox rows are there and unmarked: nobody was answered for these changes."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def __contains__(self, number: object) -> bool:
+        assert isinstance(number, int)
+        rows = self._transaction.outbox(number - 1, 1)
+        return bool(rows) and rows[0].number == number and not rows[0].marked
+
+
 class Executor:
     """One member's engine over its store.
 
@@ -126,7 +138,13 @@ class Executor:
 
     def _change(self, key: bytes, what: c.What, transaction: Transaction) -> c.Changed:
         before: Entry | None = None
-        environment = Environment(self._settings, self.now_ms(), transaction.next_number, transaction.is_nearly_full)
+        environment = Environment(
+            self._settings,
+            self.now_ms(),
+            transaction.next_number,
+            transaction.is_nearly_full,
+            _Unanswered(transaction),
+        )
 
         def function(entry: Entry | None) -> tuple[Outcome, Entry | None]:
             nonlocal before

@@ -6,7 +6,7 @@ here loses data that another copy lacks unless its caller has made sure that nob
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Container, Iterable, Set
 
 import msgspec
 
@@ -177,7 +177,7 @@ def handed_over(entry: Entry, to: str, chooser: int, number: int) -> Changed:
 
 
 def stepped_down(
-    entry: Entry, whole: Delta, member: str, unanswered: Set[int], incarnations: Set[int], now_ms: int
+    entry: Entry, whole: Delta, member: str, unanswered: Container[int], incarnations: Set[int], now_ms: int
 ) -> Changed:
     """A deposed primary, or a holder whose copy is behind, after it has seen the successor's whole entry.
 

@@ -6,7 +6,7 @@ next commit number) comes in through ``Environment``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 from understudy.model import roles
@@ -26,6 +26,8 @@ class Environment(NamedTuple):
     now_ms: int
     next_number: Callable[[], int]
     is_nearly_full: Callable[[], bool]
+    unanswered: Container[int] = frozenset()
+    """Numbers of the changes that nobody was answered for: their outbox rows are there and unmarked."""
 
 
 def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:
@@ -58,9 +60,9 @@ def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcom
             return roles.listed(entry, backups, env.next_number())
         case c.HandOver(to=to):
             return roles.handed_over(entry, to, env.settings.chooser, env.next_number())
-        case c.StepDown(whole=whole, unanswered=unanswered):
+        case c.StepDown(whole=whole):
             return roles.stepped_down(
-                entry, whole, me, unanswered, env.settings.lives | {env.settings.incarnation}, now
+                entry, whole, me, env.unanswered, env.settings.lives | {env.settings.incarnation}, now
             )
         case c.TakeContribution(delta=delta):
             return roles.contributed(entry, delta, env.next_number(), now)

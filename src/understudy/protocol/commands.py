@@ -85,10 +85,9 @@ class HandOver(NamedTuple):
 
 
 class StepDown(NamedTuple):
-    """roles.stepped_down."""
+    """roles.stepped_down; which commits nobody was answered for, the outbox tells."""
 
     whole: Delta
-    unanswered: frozenset[int]
 
 
 class TakeContribution(NamedTuple):

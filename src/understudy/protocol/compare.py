@@ -191,7 +191,7 @@ class Comparisons:
         ahead = [d for d in holding if d.location.epoch >= item.epoch]
         if ahead:
             best = max(ahead, key=lambda d: d.location.epoch)
-            self._core.emit(c.Change(key, c.StepDown(best, self._replication.unanswered(key))))
+            self._core.emit(c.Change(key, c.StepDown(best)))
         for delta in holding:
             if delta.location.epoch <= item.epoch:
                 # Only a primary takes this: its store lost what a backup still has.

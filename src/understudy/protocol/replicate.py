@@ -146,11 +146,6 @@ class Replication:
         flight = self.flights.get(key)
         return flight.number if flight is not None and flight.numbers else 0
 
-    def unanswered(self, key: bytes) -> frozenset[int]:
-        """Numbers of the changes of ``key`` that nobody has been answered for."""
-        flight = self.flights.get(key)
-        return frozenset() if flight is None else frozenset(n for n in flight.numbers if n not in flight.marked)
-
     def drop(self, key: bytes) -> list[int]:
         """End a flight because this member is primary no more; returns the jobs that waited on it."""
         flight = self.flights.pop(key, None)
