@@ -117,6 +117,10 @@ class _Response:
             self._has_begun = True
             if message["type"] != "websocket.close":
                 message["headers"] = self._with_ours(list(message.get("headers", ())), accessed_ms)
+        elif _is_end(message):
+            await (
+                self.finish_late()
+            )  # before the client learns that this was all: its next request sees what was changed
         await self._send(message)
 
     async def refuse(self, error: Exception) -> None:
@@ -165,6 +169,12 @@ class _Response:
         if config.protected_header and visit.wrote:
             headers.append((PROTECTED_HEADER.lower().encode(), b"1" if session.protected else b"0"))
         return headers
+
+
+def _is_end(message: Message) -> bool:
+    """True for the last message of a response or websocket."""
+    kind = message["type"]
+    return kind == "websocket.close" or (kind == "http.response.body" and not message.get("more_body", False))
 
 
 def _configured(given: dict[str, object], *, is_persistent: bool) -> Config:

@@ -7,7 +7,7 @@ Flask's own defaults; a keyword of ``Understudy`` wins over them, they win over 
 
 A request that never looks at its session costs nothing and renews nothing. What a view changed before it raised is
 committed with the error's response, as Flask does it. What a streaming response changes after its first byte is
-committed before its end leaves; no cookie can be sent then, so a session must have begun before. While a session cannot be
+committed before its end; no cookie can be sent then, so a session must have begun before. While a session cannot be
 reached the answer is 503 with ``Retry-After``; an application may register its own handler for these errors.
 """
 

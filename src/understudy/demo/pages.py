@@ -72,7 +72,7 @@ SHOP = """<!doctype html>
 {% if left_out %}<p class="soft">and {{ left_out }} before these</p>{% endif %}
 <p class="soft">{% if protected %}What you see is on two members.{% else %}<strong class="bad">What you see is on
 one member only:</strong> no other one is there to hold a copy.{% endif %}</p>
-<p><form method="post" action="/logout"><button class="quiet">Log out</button></form></p></div>
+<form method="post" action="/logout"><button class="quiet">Log out</button></form></div>
 </section>
 {% endif %}
 <p class="soft">Click a member's name to see this page there: your browser sends the same cookie to all of them. Then

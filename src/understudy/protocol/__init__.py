@@ -59,9 +59,9 @@ Ask, promise, promote (``inquire``)
     names the next reign. Each answers what it holds beyond the asker, with the promise to acknowledge nothing for
     this key under a lower reign; or that it is the primary, or hears it, and then nobody promotes and requests are
     relayed through the one that answered; or that it knows a higher epoch or promise, and the asker tries again above
-    that. The asker waits for each until it answers or is suspect, merges what came, and promotes itself. Its promotion
-    is a change like any other, with a flight that acknowledges nothing until the leases that anybody granted to the
-    old primary have run out: so the first answers may wait for one lease, and nobody's older answer comes after them.
+    that. The asker waits for each until it answers or is suspect, merges what came, and promotes itself. It serves
+    reads at once; its promotion's flight acknowledges nothing until the leases that anybody granted to the old primary
+    have run out, so a first write may wait for one lease, and nobody's older answer comes after it.
     A primary that is refused for a promise asks in its turn. There is no message "take over": a request that reaches
     the first living backup is the reason, and sessions without requests are swept after ``sweep_delay_ms``.
 
