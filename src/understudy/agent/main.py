@@ -189,6 +189,7 @@ async def _serve(agent: Agent, transport: ZenohTransport, config: Config, direct
         gc.freeze()  # what a start has made stays: the collector need not look at it again in the middle of a turn
         return await agent.serve()
     finally:
+        agent.rest()
         await agent.server.close()
         transport.leave()
 

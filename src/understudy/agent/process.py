@@ -128,10 +128,14 @@ class Agent:
             await self._ended
             return self.drained
         finally:
-            for handle in (self._timer, self._linger, self._drain_limit, self._tidy_timer):
-                if handle is not None:
-                    handle.cancel()
-            self._executor = None
+            self.rest()
+
+    def rest(self) -> None:
+        """Take no further turn: the store and the network close. Also after a start that failed."""
+        for handle in (self._timer, self._linger, self._drain_limit, self._tidy_timer):
+            if handle is not None:
+                handle.cancel()
+        self._executor = None
 
     @property
     def drained(self) -> bool:
