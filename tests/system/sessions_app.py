@@ -73,6 +73,18 @@ def count() -> dict[str, Any]:
     return {"count": session.transact(add), "pid": os.getpid()}
 
 
+@app.post("/push")
+def push() -> dict[str, Any]:
+    """Adds a value to a list, as one: a request that was cut off cannot overwrite what came after it."""
+
+    def add(current: Any) -> dict[str, Any]:
+        before = dict(current)
+        current.setdefault(request.form["name"], []).append(request.form["value"])
+        return before
+
+    return _facts(session.transact(add), False)
+
+
 @app.post("/login")
 def login() -> dict[str, Any]:
     """Begins a session under a new id."""

@@ -54,10 +54,12 @@ def others(*names: str) -> tuple[str, ...]:
 
 
 class Load:
-    """Visitors who append numbers and count, without a pause, at the members they are given, until told to end.
+    """Visitors who push numbers into a list, without a pause, at the members they are given, until told to end.
 
-    ``acknowledged`` are the numbers whose answers said "protected". An answer that is no 200 is a failure, unless it
-    never came because the visitor's member is one of ``dying``; then the visitor goes to another one.
+    A number is acknowledged when its answer said "protected". An answer that is no 200 is a failure, unless it never
+    came because the visitor's member is one of ``dying``; then the visitor goes on with the next number elsewhere. They
+    push by ``transact``: the commit of a request that was cut off may still be under way while the next one is served,
+    and of two plain assignments to one attribute the later commit stands.
     """
 
     def __init__(self, cluster: Cluster, members: tuple[str, ...], visitors: int = 4) -> None:
@@ -90,8 +92,10 @@ class Load:
             for member in members:
                 found = visitor.values(member)
                 assert found.get("user") is not None, f"a login is lost on {member}"
-                lost = acknowledged - set(found["numbers"]["deep"]["list"])
-                assert not lost, f"lost on {member}: {sorted(lost)[:10]}\n{self._cluster.logs()}"
+                pushed = found["numbers"]
+                lost = acknowledged - set(pushed)
+                assert not lost, f"lost on {member}: {sorted(lost)[:10]}, of {pushed}\n{self._cluster.logs()}"
+                assert len(set(pushed)) == len(pushed), f"applied twice on {member}: {pushed}"
 
     def _run(self, at: int, members: tuple[str, ...]) -> None:
         visitor, number = self._visitors[at], 0
@@ -99,7 +103,7 @@ class Load:
             number += 1
             member = members[(at + number) % len(members)]
             try:
-                answer = visitor.ask(member, "/append", name="numbers", value=f"{at}-{number}")
+                answer = visitor.ask(member, "/push", name="numbers", value=f"{at}-{number}")
             except Exception as error:
                 if member not in self.dying:
                     self.failures.append(f"{member} did not answer: {error!r}")

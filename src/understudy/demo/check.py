@@ -110,7 +110,7 @@ class Shopper:
             self._wrong(f"order {number} is not in the cart that answers it")
         elif answer.protected:
             self.acknowledged.add(number)
-        else:
+        elif answer.protected is False:  # None: a repeat, which found its order in the cart and changed nothing
             self.unprotected += 1
 
     def missing_at(self, member: str) -> list[str]:

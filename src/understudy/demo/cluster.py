@@ -233,6 +233,7 @@ class Cluster:
         self._guard.stdin.close()
         self._guard.wait()
         self._guard = None
+        shutil.rmtree(self.base, ignore_errors=True)  # nothing is left unless somebody has ended the guard
 
     # --- what they are doing ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 from flask import Flask, redirect, render_template_string, request, session
 from flask.typing import ResponseReturnValue
 
+from understudy import Session
 from understudy.demo import pages, places
 from understudy.flask import Understudy
 
@@ -64,10 +65,16 @@ def add() -> ResponseReturnValue:
     if "user" not in session:
         return "Log in first.\n", 401
     good, order = request.form.get("good", "")[:TEXT_CHARS_MAX], request.form.get("order", "")[:TEXT_CHARS_MAX]
-    if good and all(line["order"] != order for line in session["cart"]):
-        # A change inside a list: noticed without any flag.
-        session["cart"].append({"order": order, "good": good, "member": places.own_name()})
-        session["changes"] = session.get("changes", 0) + 1
+
+    def put(current: Session) -> None:
+        if good and all(line["order"] != order for line in current["cart"]):
+            # A change inside a list: noticed without any flag.
+            current["cart"].append({"order": order, "good": good, "member": places.own_name()})
+            current["changes"] = current.get("changes", 0) + 1
+
+    # Read, changed and written as one: nothing is lost of what another tab puts in meanwhile, or of what comes after a
+    # request whose member died in the middle of it.
+    session.transact(put)  # type: ignore[attr-defined]  # the same
     return _answer()
 
 
