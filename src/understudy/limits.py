@@ -49,6 +49,9 @@ CONTEXT_INCARNATIONS_MAX = 64
 """Incarnations in one entry's context before the oldest carrier-less ones leave it."""
 TRANSACT_TRIES_MAX = 50
 """Tries of ``transact`` before it gives up; each try means that another request succeeded."""
+OVERWRITE_TRIES_MAX = 8
+"""Times that a commit is asked for over values that came between its request's reading and writing; then it is made
+over whatever is there. Each try means that another request wrote the same attribute."""
 
 # --- frames ----------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from tests.making import (
     whole,
 )
 
-from understudy.model.commit import Commit, Outcome, ended
+from understudy.model.commit import Commit, Outcome, ended, found_by
 from understudy.model.entry import Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
@@ -210,9 +210,10 @@ def test_unprotected_refuse_commits_nothing_without_a_backup() -> None:
     [
         (Commit(commit_id(2), SECRET, {"x": b"2"}, expects={"x": ()}), Outcome.CONFLICT, FactKind.COMMIT_CONFLICTED),
         (Commit(commit_id(2), b"another", {"x": b"2"}), Outcome.FENCED, FactKind.COMMIT_FENCED),
+        (Commit(commit_id(2), SECRET, {"x": b"2"}, replaces={"x": ()}), Outcome.OUTDATED, FactKind.COMMIT_OUTDATED),
         (Commit(commit_id(2), SECRET, {"x": bytes(2_000_000)}), Outcome.TOO_LARGE, None),
     ],
-    ids=["conflict", "fenced", "too large"],
+    ids=["conflict", "fenced", "outdated", "too large"],
 )
 def test_a_refused_commit_is_answered_and_sent_to_nobody(
     commit: Commit, outcome: Outcome, fact: FactKind | None
@@ -220,10 +221,11 @@ def test_a_refused_commit_is_answered_and_sent_to_nobody(
     """S03, S05: a conditional commit is never merged, a foreign secret never written; nothing leaves for the backup."""
     a = Turns("b", "c").with_session()
     before = a.entry
+    assert before is not None
     assert a.asked(m.CommitRequest(0, KEY, commit, BACKUP), 2) == [
         c.Change(KEY, c.DoCommit(2, commit)),
         *([told(fact)] if fact else []),
-        c.Reply(2, m.CommitAnswer(outcome, primary="a")),
+        c.Reply(2, m.CommitAnswer(outcome, primary="a", found=found_by(before, commit))),
     ]
     assert a.entry is before and not a.outbox
 

@@ -32,7 +32,9 @@ from understudy.model.commit import (
     committed,
     created,
     current_secret,
+    dots_of,
     ended,
+    found_by,
     is_login,
     opening,
     refusal,
@@ -166,6 +168,7 @@ COMMIT = sets(2, x=b"2")
         (LIVE, COMMIT, 1_000 + IDLE_MS, Outcome.ENDED),
         (LIVE, sets(2, b"of somebody else", x=b"2"), 2_000, Outcome.FENCED),
         (LIVE, Commit(commit_id(2), SECRET, {"x": b"2"}, expects={"x": ()}), 2_000, Outcome.CONFLICT),
+        (LIVE, Commit(commit_id(2), SECRET, {"x": b"2"}, replaces={"x": ()}), 2_000, Outcome.OUTDATED),
         (ended(LIVE, 1_500), sets(1, x=b"2"), 2_000, Outcome.REPEATED),
         (LIVE, sets(1, x=b"2"), 1_000 + IDLE_MS, Outcome.REPEATED),
     ],
@@ -177,6 +180,7 @@ COMMIT = sets(2, x=b"2")
         "expired",
         "foreign secret",
         "conflict",
+        "outdated",
         "repeated before ended",
         "repeated before expired",
     ],
@@ -229,6 +233,24 @@ def test_of_two_conditional_commits_that_read_the_same_one_wins() -> None:
 def test_a_condition_must_hold_exactly(expects: dict[str, tuple[tuple[int, int], ...]]) -> None:
     """S03: an attribute that appeared, changed, is gone, or was one of several when it was read."""
     assert refusal(LIVE, Commit(commit_id(2), SECRET, expects=expects), stamp(2)) is Outcome.CONFLICT
+
+
+def test_a_late_commit_of_nobody_undoes_nothing() -> None:
+    """S24: a commit that saw an older value of what it writes is told what is there; only who asks again over that
+    writes, and a worker that was killed does not."""
+    late = Commit(commit_id(2), SECRET, {"x": b"late"}, replaces=dots_of(LIVE.attributes, ("x",)))
+    entry = after(LIVE, sets(3, x=b"newer"), 2)
+    assert committed(entry, late, stamp(3)) == (Outcome.OUTDATED, entry)
+    again = msgspec.structs.replace(late, replaces=found_by(entry, late))
+    assert shown(after(entry, again, 3))["x"] == b"late"
+
+
+def test_a_late_commit_brings_no_deleted_attribute_back() -> None:
+    """S18, S24: an attribute that is gone is not what its request saw either; one that was absent and still is, is."""
+    gone = after(LIVE, deletes(3, "x"), 2)
+    assert refusal(gone, Commit(commit_id(2), SECRET, {"x": b"2"}, replaces={"x": ((101, 1),)}), stamp(3))
+    new = Commit(commit_id(2), SECRET, {"y": b"2"}, replaces={"y": ()})
+    assert refusal(gone, new, stamp(3)) is None
 
 
 def test_a_condition_looks_only_at_what_was_read() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.workers import MINUTE_MS, SETTINGS, Clock, Worker, local_worker
 
 from understudy import limits
-from understudy.client.conversation import Answer, Ask
+from understudy.client.conversation import Answer, Ask, commit
 from understudy.errors import SessionConflict, SessionEnded, SessionUnavailable, SessionUnprotected, StoreFull
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Role
@@ -475,6 +475,57 @@ def test_refusals_say_what_happened(worker: Worker) -> None:
     session["n"] = 1
     with pytest.raises(SessionUnprotected, match="no backup"):
         worker.finish(session)
+
+
+def test_an_overlapped_assignment_stands_while_its_request_lives(worker: Worker) -> None:
+    """S24: where another request's value came between, the worker asks again over it, with the same commit id; the
+    later assignment stands, and the other attribute of the first is untouched."""
+    cookie = worker.request(n=1)
+    slow, quick = worker.begin(cookie), worker.begin(cookie)
+    slow["n"], quick["n"], quick["m"] = 2, 3, 4
+    worker.finish(quick)
+    worker.asked.clear()
+    worker.finish(slow)
+    commits = [asked.request.commit for asked in worker.asked if isinstance(asked.request, CommitRequest)]
+    assert len(commits) == 2 and len({commit.id for commit in commits}) == 1
+    assert dict(worker.begin(cookie)) == {"n": 2, "m": 4}
+
+
+def test_the_commit_of_a_killed_worker_undoes_nothing(worker: Worker) -> None:
+    """S24: it arrives after the client's next request, and nobody is there to ask again over that."""
+    cookie = worker.request(n=1)
+    killed = worker.begin(cookie)
+    killed["n"] = 2
+    conversation = commit(worker.world, killed.visit)
+    asked = next(conversation)
+    worker.request(cookie, n=3)
+    late = worker.answer(asked)
+    assert isinstance(late, CommitAnswer) and late.outcome is Outcome.OUTDATED
+    assert worker.begin(cookie)["n"] == 3
+
+
+def test_a_hot_attribute_is_written_after_some_tries(worker: Worker) -> None:
+    """However many others write it meanwhile: then the commit is made over whatever is there."""
+    cookie = worker.request(n=1)
+    session = worker.begin(cookie)
+    session["n"] = 2
+    outdated = CommitAnswer(Outcome.OUTDATED, found={"n": ((7, 7),)})
+    agent(worker, *[outdated] * limits.OVERWRITE_TRIES_MAX, CommitAnswer(Outcome.COMMITTED, True, "a", 1, 9))
+    worker.finish(session)
+    replaced = [a.request.commit.replaces for a in worker.asked if isinstance(a.request, CommitRequest)]
+    assert replaced[1:-1] == [{"n": ((7, 7),)}] * (limits.OVERWRITE_TRIES_MAX - 1) and replaced[-1] is None
+
+
+def test_who_waits_for_nothing_asks_for_nothing_twice(worker: Worker) -> None:
+    """``acknowledge = "none"``: nobody would hear that the commit is outdated, so it is made over whatever is there."""
+    cookie = worker.request(n=1)
+    settings = worker.world.settings._replace(acknowledge=AcknowledgeMode.NONE)
+    worker.world = worker.world._replace(settings=settings)
+    session = worker.begin(cookie)
+    session["n"] = 2
+    worker.asked.clear()
+    worker.finish(session)
+    assert [a.request.commit.replaces for a in worker.asked if isinstance(a.request, CommitRequest)] == [None]
 
 
 def test_transact_gives_up_after_its_tries(worker: Worker) -> None:

@@ -36,6 +36,7 @@ COUNTED_ONLY = frozenset(
         FactKind.COMMIT_REPEATED,
         FactKind.COMMIT_CONFLICTED,
         FactKind.COMMIT_FENCED,
+        FactKind.COMMIT_OUTDATED,
         FactKind.BACKUP_CHOSEN,
         FactKind.BACKUP_RELEASED,
     }

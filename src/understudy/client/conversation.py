@@ -28,7 +28,7 @@ from understudy.errors import (
     StoreFull,
 )
 from understudy.model import values
-from understudy.model.commit import Commit, Creation, Opening, Outcome, current_secret, opening
+from understudy.model.commit import Commit, Creation, Opening, Outcome, current_secret, dots_of, opening
 from understudy.model.entry import PRINCIPAL, Entry, Role, Times
 from understudy.model.ids import LOCATOR_BYTES, SECRET_BYTES, SessionId
 from understudy.protocol.messages import (
@@ -161,8 +161,7 @@ def commit(
     if changes.sets and (sum(sizes.values()) > world.settings.session_bytes_max or len(sizes) > limits.ATTRIBUTES_MAX):
         raise too_large(sizes, world.settings.session_bytes_max)
     structural = conditional or bool(wanted.creates or wanted.rotates_to)
-    asked = _ask_commit(world, place, wanted, structural=structural)
-    answer = yield asked
+    answer = yield from _overwrite(world, place, wanted, structural=structural)
     outcome = _checked(world, answer, sizes)
     if outcome in _OVER:
         visit.ended = True
@@ -172,7 +171,7 @@ def commit(
         # Another rotation came between: its cookie is on the way, ours would overwrite it.
         place = visit.opened._replace(opening=Opening.GRACE)
     _take_in(world, visit, place, wanted, answer)
-    if visit.opened.unsettled and not (asked.waits and world.settings.acknowledge is AcknowledgeMode.BACKUP):
+    if visit.opened.unsettled and world.settings.acknowledge is not AcknowledgeMode.BACKUP:
         yield from _settle(world, visit)
     _raise_wrong(changes)
     return outcome
@@ -263,6 +262,7 @@ def _planned(
         sets=sets,
         deletes=deletes,
         expects=visit.draft.read if conditional else None,
+        replaces=dots_of(opened.attributes, (*sets, *deletes)) if _waits(world, rotates) and not conditional else None,
         rotates_to=place.secret if rotates else b"",
     ), place
 
@@ -308,14 +308,31 @@ def _stored_principal(opened: Opened) -> bytes | None:
     return max(siblings, key=lambda sibling: sibling.rank).value if siblings else None
 
 
+def _overwrite(world: World, place: Opened, wanted: Commit, *, structural: bool) -> Conversation[Answer]:
+    """Ask for a commit; where another request's values came between, ask again over those.
+
+    So a plain assignment stands over what it overlapped with, but only as long as there is somebody to ask for it:
+    the commit of a worker that was killed, which may arrive after its client's next request, undoes nothing.
+    """
+    for _ in range(limits.OVERWRITE_TRIES_MAX):
+        answer = yield _ask_commit(world, place, wanted, structural=structural)
+        if not isinstance(answer, CommitAnswer) or answer.outcome is not Outcome.OUTDATED:
+            return answer
+        wanted = msgspec.structs.replace(wanted, replaces=answer.found)
+    answer = yield _ask_commit(world, place, msgspec.structs.replace(wanted, replaces=None), structural=structural)
+    return answer
+
+
 def _ask_commit(world: World, place: Opened, wanted: Commit, *, structural: bool) -> Ask:
+    mode = world.settings.acknowledge if not structural else max(world.settings.acknowledge, AcknowledgeMode.LOCAL)
+    request = CommitRequest(0, place.key, wanted, mode, world.settings.unprotected_refused, place.route)
+    return Ask(request, waits=_waits(world, structural))
+
+
+def _waits(world: World, structural: bool) -> bool:
     """A commit that makes, moves or ends an id is waited for, whatever ``acknowledge`` says: the next request may
     come with the new id at once."""
-    mode = world.settings.acknowledge
-    if structural and mode is AcknowledgeMode.NONE:
-        mode = AcknowledgeMode.LOCAL
-    request = CommitRequest(0, place.key, wanted, mode, world.settings.unprotected_refused, place.route)
-    return Ask(request, waits=mode is not AcknowledgeMode.NONE)
+    return structural or world.settings.acknowledge is not AcknowledgeMode.NONE
 
 
 def _checked(world: World, answer: Answer, sizes: Mapping[str, int]) -> Outcome:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from understudy import limits
-from understudy.model.commit import Outcome
+from understudy.model.commit import Outcome, found_by
 from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
 from understudy.protocol.changes import Environment, perform
@@ -79,7 +79,8 @@ class StoreLink:
                 outcome, entry = _change(transaction, key, c.DoCommit(0, commit), environment)
                 outcome = Outcome.COMMITTED if outcome is Outcome.REPEATED else outcome
                 number = entry.number if entry is not None else 0
-                return CommitAnswer(outcome, False, member, environment.settings.incarnation, number)
+                found = found_by(entry, commit) if entry is not None and outcome is Outcome.OUTDATED else {}
+                return CommitAnswer(outcome, False, member, environment.settings.incarnation, number, found=found)
             case TouchRequest(key=key, age_ms=age_ms):
                 _change(transaction, key, c.Touch(age_ms), environment)
         return CommitAnswer(Outcome.COMMITTED, False, member)

@@ -6,6 +6,7 @@ They run inside one store transaction, at the session's primary only; every othe
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -48,6 +49,8 @@ class Outcome(enum.IntEnum):
     UNCHANGED = 14
     REMOVED = 15
     STORE_FULL = 16
+    OUTDATED = 17
+    """Where the commit writes, the entry holds other values than its request saw: whoever still waits asks again."""
 
 
 class Opening(enum.IntEnum):
@@ -77,6 +80,10 @@ class Creation(msgspec.Struct, frozen=True, array_like=True):
     absolute_timeout_ms: int = 0
 
 
+Replaced = dict[str, tuple[tuple[int, int], ...]]
+"""Attribute -> dots of the values of it that somebody has seen."""
+
+
 class Commit(msgspec.Struct, frozen=True, array_like=True):
     """Everything one request changes in one session, applied as a whole or not at all."""
 
@@ -87,7 +94,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     administrative change that comes with no cookie."""
     sets: dict[str, bytes] = {}
     deletes: tuple[str, ...] = ()
-    expects: dict[str, tuple[tuple[int, int], ...]] | None = None
+    expects: Replaced | None = None
     """Conditional: the dots that the request read for each attribute (empty: it was absent). None: unconditional."""
     creates: Creation | None = None
     rotates_to: bytes = b""
@@ -95,6 +102,10 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     ends: bool = False
     idle_timeout_ms: int = -1
     """A new idle timeout for the session; -1 leaves it."""
+    replaces: Replaced | None = None
+    """The dots that the request saw of each attribute that it writes (empty: it was absent). While the entry holds
+    others the commit is OUTDATED: it may come from a worker that was killed, after its client's next request. None:
+    write over whatever is there."""
 
 
 class Stamp(NamedTuple):
@@ -168,11 +179,25 @@ def refusal(entry: Entry, commit: Commit, stamp: Stamp) -> Outcome | None:
     opened = opening(entry, commit.secret, stamp.now_ms, stamp.grace_ms) if commit.secret else Opening.CURRENT
     if opened is Opening.NOTHING or (opened is Opening.FENCED and not is_login(commit)):
         return Outcome.FENCED
-    if commit.expects is not None:
-        for name, dots in commit.expects.items():
-            if {s.dot for s in entry.attributes.get(name, ())} != set(dots):
-                return Outcome.CONFLICT
+    if commit.expects is not None and not _holds(entry, commit.expects):
+        return Outcome.CONFLICT
+    if commit.replaces is not None and not _holds(entry, commit.replaces):
+        return Outcome.OUTDATED
     return None
+
+
+def dots_of(attributes: Attributes, names: Iterable[str]) -> Replaced:
+    """The dots of the values of some attributes, as a request sees them or an entry holds them."""
+    return {name: tuple(s.dot for s in attributes.get(name, ())) for name in names}
+
+
+def found_by(entry: Entry, commit: Commit) -> Replaced:
+    """What an OUTDATED commit finds where it writes: who asks again over these has seen them."""
+    return dots_of(entry.attributes, commit.replaces or ())
+
+
+def _holds(entry: Entry, seen: Replaced) -> bool:
+    return all({s.dot for s in entry.attributes.get(name, ())} == set(dots) for name, dots in seen.items())
 
 
 def is_login(commit: Commit) -> bool:

@@ -29,7 +29,9 @@ Roles and epochs
     a tombstone and wins over everything; expiry leaves no trace.
 
 The flight of a change (``serve``, ``replicate``)
-    A commit arrives as ``Requested`` and becomes a job. ``DoCommit`` gives it the store's next number and an outbox
+    A commit arrives as ``Requested`` and becomes a job. It names the values that its request saw where it writes; if
+    the entry holds others it is OUTDATED, and only a worker that still waits asks again over those: a commit that
+    outlives its worker undoes nothing. ``DoCommit`` gives it the store's next number and an outbox
     row. If the entry is not primary here, the job is passed on to the member that is closer. Else a *flight* begins:
     the backups are sent the delta to what each last acknowledged (the whole entry where that is not remembered; a
     holder that lacks the base says so), and answer with the context that they now have. When as many holders as the

@@ -347,6 +347,7 @@ class FactKind(enum.StrEnum):
     COMMIT_REPEATED = "commit repeated"
     COMMIT_CONFLICTED = "commit conflicted"
     COMMIT_FENCED = "commit fenced"
+    COMMIT_OUTDATED = "commit outdated"
     VALUES_CONCURRENT = "values concurrent"
     NEEDED_WHOLE = "needed whole"
     COPY_REFUSED = "copy refused"

@@ -13,7 +13,7 @@ import msgspec
 
 from understudy import limits
 from understudy.errors import FrameError
-from understudy.model.commit import Commit, Outcome
+from understudy.model.commit import Commit, Outcome, Replaced
 from understudy.model.delta import Delta
 from understudy.model.entry import Context, Entry, Epoch, Location, Promise
 
@@ -274,8 +274,8 @@ class CommitAnswer(msgspec.Struct, frozen=True, array_like=True):
     """To CommitRequest."""
 
     outcome: Outcome
-    """COMMITTED (also for a repeated one), UNKNOWN, ENDED, FENCED, CONFLICT, TOO_LARGE, STORE_FULL, or REFUSED:
-    unprotected and ``unprotected = "refuse"``, or nobody answered. """
+    """COMMITTED (also for a repeated one), UNKNOWN, ENDED, FENCED, CONFLICT, OUTDATED, TOO_LARGE, STORE_FULL, or
+    REFUSED: unprotected and ``unprotected = "refuse"``, or nobody answered. """
     protected: bool = False
     primary: str = ""
     incarnation: int = 0
@@ -283,6 +283,8 @@ class CommitAnswer(msgspec.Struct, frozen=True, array_like=True):
     """With ``incarnation`` the commit's dot: what the values that it wrote now carry."""
     unsure: bool = False
     """With REFUSED: it may have been committed all the same."""
+    found: Replaced = {}
+    """With OUTDATED: the dots that the entry holds where the commit writes."""
 
 
 class FetchRequest(msgspec.Struct, frozen=True, array_like=True, tag=65):

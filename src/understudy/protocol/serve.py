@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from understudy import limits
-from understudy.model.commit import Outcome
+from understudy.model.commit import Outcome, found_by
 from understudy.model.delta import delta_since
 from understudy.model.entry import Entry, Location, Role
 from understudy.model.roles import copied
@@ -212,7 +212,10 @@ class Service:
                 self._core.tell(c.FactKind.COMMIT_CONFLICTED, event.key)
             elif outcome is Outcome.FENCED:
                 self._core.tell(c.FactKind.COMMIT_FENCED, event.key)
-            self._answer_commit(job, CommitAnswer(outcome, primary=self._core.me))
+            elif outcome is Outcome.OUTDATED:
+                self._core.tell(c.FactKind.COMMIT_OUTDATED, event.key)
+            found = found_by(entry, what.commit) if entry is not None and outcome is Outcome.OUTDATED else {}
+            self._answer_commit(job, CommitAnswer(outcome, primary=self._core.me, found=found))
 
     def _core_commit(self, key: bytes, entry: Entry, before: Entry | None, job: Job | None) -> None:
         if job is None:
