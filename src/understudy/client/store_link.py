@@ -79,7 +79,7 @@ class StoreLink:
                 outcome, entry = _change(transaction, key, c.DoCommit(0, commit), environment)
                 outcome = Outcome.COMMITTED if outcome is Outcome.REPEATED else outcome
                 number = entry.number if entry is not None else 0
-                found = found_by(entry, commit) if entry is not None and outcome is Outcome.OUTDATED else {}
+                found = found_by(entry, commit) if outcome is Outcome.OUTDATED else {}
                 return CommitAnswer(outcome, False, member, environment.settings.incarnation, number, found=found)
             case TouchRequest(key=key, age_ms=age_ms):
                 _change(transaction, key, c.Touch(age_ms), environment)

@@ -191,9 +191,9 @@ def dots_of(attributes: Attributes, names: Iterable[str]) -> Replaced:
     return {name: tuple(s.dot for s in attributes.get(name, ())) for name in names}
 
 
-def found_by(entry: Entry, commit: Commit) -> Replaced:
+def found_by(entry: Entry | None, commit: Commit) -> Replaced:
     """What an OUTDATED commit finds where it writes: who asks again over these has seen them."""
-    return dots_of(entry.attributes, commit.replaces or ())
+    return dots_of(entry.attributes, commit.replaces or ()) if entry is not None else {}
 
 
 def _holds(entry: Entry, seen: Replaced) -> bool:

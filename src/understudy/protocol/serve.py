@@ -40,6 +40,11 @@ from understudy.protocol.messages import (
 from understudy.protocol.replicate import Replication
 
 RETRY_MS = 50
+REFUSALS = {
+    Outcome.CONFLICT: c.FactKind.COMMIT_CONFLICTED,
+    Outcome.FENCED: c.FactKind.COMMIT_FENCED,
+    Outcome.OUTDATED: c.FactKind.COMMIT_OUTDATED,
+}
 
 
 class Service:
@@ -208,14 +213,9 @@ class Service:
         elif outcome is Outcome.UNKNOWN:
             self._not_here(job)
         else:
-            if outcome is Outcome.CONFLICT:
-                self._core.tell(c.FactKind.COMMIT_CONFLICTED, event.key)
-            elif outcome is Outcome.FENCED:
-                self._core.tell(c.FactKind.COMMIT_FENCED, event.key)
-            elif outcome is Outcome.OUTDATED:
-                self._core.tell(c.FactKind.COMMIT_OUTDATED, event.key)
-            found = found_by(entry, what.commit) if entry is not None and outcome is Outcome.OUTDATED else {}
-            self._answer_commit(job, CommitAnswer(outcome, primary=self._core.me, found=found))
+            if outcome in REFUSALS:
+                self._core.tell(REFUSALS[outcome], event.key)
+            self._answer_commit(job, CommitAnswer(outcome, primary=self._core.me, found=found_by(entry, what.commit)))
 
     def _core_commit(self, key: bytes, entry: Entry, before: Entry | None, job: Job | None) -> None:
         if job is None:
