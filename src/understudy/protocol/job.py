@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from understudy.model.commit import Outcome
 from understudy.protocol import commands as c
-from understudy.protocol.messages import Located, Request
+from understudy.protocol.messages import CommitAnswer, FetchAnswer, FetchOutcome, FetchRequest, Located, Request
 
 
 class Remote(NamedTuple):
@@ -44,3 +45,10 @@ class Job:
     @property
     def is_remote(self) -> bool:
         return isinstance(self.origin, Remote)
+
+
+def unavailable(request: Request) -> FetchAnswer | CommitAnswer:
+    """The answer to a request for which there is no room."""
+    if isinstance(request, FetchRequest):
+        return FetchAnswer(FetchOutcome.UNAVAILABLE)
+    return CommitAnswer(Outcome.REFUSED)

@@ -19,7 +19,7 @@ from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
-from understudy.protocol.job import Job, Remote
+from understudy.protocol.job import Job, Remote, unavailable
 from understudy.protocol.locate import Finding, Found, Locator
 from understudy.protocol.members import Members
 from understudy.protocol.messages import (
@@ -73,7 +73,7 @@ class Service:
     def requested(self, ticket: c.Ticket, request: Request) -> None:
         """A worker asks."""
         if len(self.jobs) >= limits.REQUESTS_IN_FLIGHT_MAX:
-            self._core.emit(c.Reply(ticket, _unavailable(request)))
+            self._core.emit(c.Reply(ticket, unavailable(request)))
             return
         job = self._new(ticket, request, 0)
         self._start(job)
@@ -495,9 +495,3 @@ class Service:
         self.jobs.pop(job.id, None)
         self._unpark(job)
         self._by_origin.pop(job.origin, None)
-
-
-def _unavailable(request: Request) -> FetchAnswer | CommitAnswer:
-    if isinstance(request, FetchRequest):
-        return FetchAnswer(FetchOutcome.UNAVAILABLE)
-    return CommitAnswer(Outcome.REFUSED)
