@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
+from understudy.client.named_map import NamedLayout
+from understudy.client.replicated_map import LazyReplicatedMap
 from understudy.client.runtime import Runtime
-from understudy.client.sessions_map import LazyReplicatedMap
+from understudy.client.sessions_map import SessionsLayout
 from understudy.config import load
 
 
@@ -16,7 +18,7 @@ class Manager:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.sessions = LazyReplicatedMap(runtime)
+        self.sessions = LazyReplicatedMap(runtime, SessionsLayout())
         """Key -> attributes; see ``LazyReplicatedMap``."""
 
     @property
@@ -47,6 +49,14 @@ class Cluster:
     def member(self) -> str:
         """This member's name, also the route in its cookies."""
         return self._runtime.client().member.name
+
+    def map(self, name: str) -> LazyReplicatedMap:
+        """A replicated dictionary: the same at every member under the same name, see ``LazyReplicatedMap``.
+
+        Good for flags, counters and caches of moderate size: it is spread over 256 entries, each of which may have
+        ``session_bytes_max`` bytes and is replicated whole when a copy is new. Nothing is opened before it is used.
+        """
+        return LazyReplicatedMap(self._runtime, NamedLayout(name))
 
     def status(self) -> dict[str, Any]:
         """What ``understudy status --json`` shows: members, their standing, sessions per role.

@@ -47,6 +47,9 @@ RECENT_COMMITS_MAX = 16
 """Commit ids an entry remembers: more than the commits of one session that can be unanswered at once in practice."""
 CONTEXT_INCARNATIONS_MAX = 64
 """Incarnations in one entry's context before the oldest carrier-less ones leave it."""
+MAP_PARTS = 256
+"""Entries that a replicated dictionary spreads its keys over: each is replicated by itself, and a key that was never
+set costs one question to all until its part exists."""
 TRANSACT_TRIES_MAX = 50
 """Tries of ``transact`` before it gives up; each try means that another request succeeded."""
 OVERWRITE_TRIES_MAX = 8

@@ -109,6 +109,27 @@ def mixed() -> dict[str, Any]:
     return _facts({}, False)
 
 
+@app.post("/flag")
+def flag() -> dict[str, Any]:
+    """Sets a key of a replicated dictionary, or with no value counts on it, or with "-" removes it."""
+    flags = app.extensions["understudy"].map("flags")
+    name, value = request.form["name"], request.form.get("value")
+    if value is None:
+        flags.transact(name, lambda n: n + 1, 0)
+    elif value == "-":
+        del flags[name]
+    else:
+        flags[name] = value
+    return {"member": _member()}
+
+
+@app.get("/flags")
+def all_flags() -> dict[str, Any]:
+    """The whole dictionary."""
+    flags = app.extensions["understudy"].map("flags")
+    return {"flags": {name: flags[name] for name in flags}, "one": flags.get(request.args.get("name", ""))}
+
+
 @app.post("/stream")
 def stream() -> Response:
     """Changes the session after the first byte of the response has left."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.system.cluster import Cluster, Slow, Visitor, check_store, processes, sessions_cluster
 
+from understudy.client.named_map import part_of
+
 NAMES = ("a", "b", "c")
 
 
@@ -129,6 +131,46 @@ def test_the_primary_dies_and_the_change_is_there(cluster: Cluster, visitor: Vis
         assert visitor.values(member) == {"user": "anna", "x": "1", "nested": {"deep": {"list": ["2"]}}}
     visitor.protected("b", "/set", name="y", value="3")
     assert visitor.values("c")["y"] == "3"
+
+
+def test_a_dictionary_of_the_cluster_survives_a_machine(cluster: Cluster) -> None:
+    """S02, S03, S22: what one member sets every other reads at once, counters are exact over members, and the death of
+    the machine that had most of it loses nothing; a removed key stays removed and can be used again."""
+    visitor = Visitor(cluster)
+    for number in range(20):
+        visitor.post("a", "/flag", name=f"k{number}", value=str(number))
+    assert visitor.get("b", "/flags?name=k7")["one"] == "7"
+    threads = [threading.Thread(target=lambda at=at: Visitor(cluster).post(at, "/flag", name="n")) for at in NAMES * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    visitor.post("b", "/flag", name="k3", value="-")
+    wait_protected(cluster, NAMES)
+    cluster.kill("a")
+    expected = {f"k{number}": str(number) for number in range(20) if number != 3} | {"n": 12}
+    for member in others("a"):
+        assert visitor.get(member, "/flags")["flags"] == expected
+    visitor.post("c", "/flag", name="k3", value="again")
+    assert visitor.get("b", "/flags?name=k3")["one"] == "again"
+
+
+def test_members_that_begin_the_same_part_at_once_lose_nothing(cluster: Cluster) -> None:
+    """S02, S09: each member begins the dictionary's part by itself, as nobody has heard of it yet; they become one,
+    with one primary, and every key that was set."""
+    names = [name for number in range(9_000) if part_of((name := f"k{number}").encode()) == 7][:12]
+    threads = [
+        threading.Thread(target=lambda n=n, at=at: Visitor(cluster).post(at, "/flag", name=n, value=n))
+        for n, at in zip(names, NAMES * 4, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    visitor, expected = Visitor(cluster), {name: name for name in names}
+    for member in NAMES:
+        cluster.wait(lambda at=member: visitor.get(at, "/flags")["flags"] == expected, f"{member} shows every key")  # type: ignore[misc]
+    wait_protected(cluster, NAMES)
 
 
 def test_the_death_of_a_machine_under_load(cluster: Cluster) -> None:

@@ -29,7 +29,7 @@ from understudy.errors import (
 )
 from understudy.model import values
 from understudy.model.commit import Commit, Creation, Opening, Outcome, current_secret, dots_of, opening
-from understudy.model.entry import PRINCIPAL, Entry, Role, Times
+from understudy.model.entry import PRINCIPAL, Entry, Key, Role, Times
 from understudy.model.ids import LOCATOR_BYTES, SECRET_BYTES, SessionId
 from understudy.protocol.messages import (
     AcknowledgeMode,
@@ -58,6 +58,17 @@ class Ask(NamedTuple):
     """False: nobody waits for the answer, None is sent back at once."""
 
 
+class Found(NamedTuple):
+    """One entry, and how it came here."""
+
+    entry: Entry | None
+    settled: bool
+    """False: its last change is not acknowledged yet; who shows it waits, see ``settle``."""
+    role: Role | None
+    """What this member is for it; None when it did not know it."""
+
+
+NOT_FOUND = Found(None, True, None)
 Answer = FetchAnswer | CommitAnswer | None
 Conversation = Generator[Ask, Answer, _Result]
 
@@ -74,37 +85,11 @@ def open_session(world: World, cookie: str) -> Conversation[Opened]:
         return NO_SESSION
     session_id, route = read
     key = world.keys.key(world.settings.application, session_id)
-    entry, settled = world.store.read(key)
-    role = entry.role if entry is not None else None
-    serves = _may_serve(world, entry)
-    for _ in range(limits.LOCATE_HOPS_MAX):
-        if serves:
-            break
-        if entry is not None and entry.ended:
-            return NO_SESSION
-        have = entry.context if entry is not None and entry.has_data else {}
-        answer = yield Ask(FetchRequest(0, key, have, route))
-        assert isinstance(answer, FetchAnswer), "a fetch was not answered as one"
-        match answer.outcome:
-            case FetchOutcome.HERE:
-                entry, settled = world.store.read(key)
-                serves = entry is not None and entry.role is Role.PRIMARY and not entry.ended
-            case FetchOutcome.FOUND:
-                entry, settled, serves = answer.entry, True, True
-            case FetchOutcome.NOT_MODIFIED:
-                serves = True
-            case FetchOutcome.UNKNOWN | FetchOutcome.ENDED:
-                return NO_SESSION
-            case FetchOutcome.UNAVAILABLE:
-                raise SessionUnavailable("the session exists, but no member that holds it answers now; try again")
-    else:
-        raise SessionUnavailable("the session moves between members just now; try again")
-    assert entry is not None, "a session was served of which there is no copy"
-    now_ms = world.store.now_ms()
-    if entry.role is Role.PRIMARY and entry.expired(now_ms):
+    entry, settled, role = yield from read_entry(world, key, route)
+    if entry is None:
         return NO_SESSION
     secret = world.keys.secret_hash(session_id)
-    opened = opening(entry, secret, now_ms, world.settings.grace_ms)
+    opened = opening(entry, secret, world.store.now_ms(), world.settings.grace_ms)
     if opened is Opening.NOTHING:
         return NO_SESSION
     return Opened(
@@ -121,6 +106,42 @@ def open_session(world: World, cookie: str) -> Conversation[Opened]:
         unsettled=0 if settled else entry.number,
         protected=settled and bool(entry.backups),
     )
+
+
+def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
+    """One entry as its primary has it now; without one where nobody holds it, or it has ended or expired.
+
+    Raises: SessionUnavailable. Cost and guarantee: as ``open_session``.
+    """
+    entry, settled = world.store.read(key)
+    role = entry.role if entry is not None else None
+    serves = _may_serve(world, entry)
+    for _ in range(limits.LOCATE_HOPS_MAX):
+        if serves:
+            break
+        if entry is not None and entry.ended:
+            return NOT_FOUND
+        have = entry.context if entry is not None and entry.has_data else {}
+        answer = yield Ask(FetchRequest(0, key, have, route))
+        assert isinstance(answer, FetchAnswer), "a fetch was not answered as one"
+        match answer.outcome:
+            case FetchOutcome.HERE:
+                entry, settled = world.store.read(key)
+                serves = entry is not None and entry.role is Role.PRIMARY and not entry.ended
+            case FetchOutcome.FOUND:
+                entry, settled, serves = answer.entry, True, True
+            case FetchOutcome.NOT_MODIFIED:
+                serves = True
+            case FetchOutcome.UNKNOWN | FetchOutcome.ENDED:
+                return NOT_FOUND
+            case FetchOutcome.UNAVAILABLE:
+                raise SessionUnavailable("the session exists, but no member that holds it answers now; try again")
+    else:
+        raise SessionUnavailable("the session moves between members just now; try again")
+    assert entry is not None, "a session was served of which there is no copy"
+    if entry.role is Role.PRIMARY and entry.expired(world.store.now_ms()):
+        return NOT_FOUND
+    return Found(entry, settled, role)
 
 
 def commit(
@@ -142,7 +163,7 @@ def commit(
     if visit.ends is not None:
         wanted = Commit(world.random_bytes(COMMIT_ID_BYTES), visit.ends.secret, ends=True)
         answer = yield _ask_commit(world, visit.ends, wanted, structural=True)
-        outcome = _checked(world, answer, {})
+        outcome = checked(world, answer, {})
         if outcome not in _DONE:
             visit.ended = True
             return outcome
@@ -161,8 +182,8 @@ def commit(
     if changes.sets and (sum(sizes.values()) > world.settings.session_bytes_max or len(sizes) > limits.ATTRIBUTES_MAX):
         raise too_large(sizes, world.settings.session_bytes_max)
     structural = conditional or bool(wanted.creates or wanted.rotates_to)
-    answer = yield from _overwrite(world, place, wanted, structural=structural)
-    outcome = _checked(world, answer, sizes)
+    answer = yield from overwrite(world, place, wanted, structural=structural)
+    outcome = checked(world, answer, sizes)
     if outcome in _OVER:
         visit.ended = True
     if outcome not in _DONE:
@@ -308,7 +329,7 @@ def _stored_principal(opened: Opened) -> bytes | None:
     return max(siblings, key=lambda sibling: sibling.rank).value if siblings else None
 
 
-def _overwrite(world: World, place: Opened, wanted: Commit, *, structural: bool) -> Conversation[Answer]:
+def overwrite(world: World, place: Opened, wanted: Commit, *, structural: bool) -> Conversation[Answer]:
     """Ask for a commit; where another request's values came between, ask again over those.
 
     So a plain assignment stands over what it overlapped with, but only as long as there is somebody to ask for it:
@@ -335,7 +356,7 @@ def _waits(world: World, structural: bool) -> bool:
     return structural or world.settings.acknowledge is not AcknowledgeMode.NONE
 
 
-def _checked(world: World, answer: Answer, sizes: Mapping[str, int]) -> Outcome:
+def checked(world: World, answer: Answer, sizes: Mapping[str, int]) -> Outcome:
     """The outcome of a commit; raises what the application has to know."""
     if answer is None:
         return Outcome.COMMITTED
@@ -352,12 +373,12 @@ def _checked(world: World, answer: Answer, sizes: Mapping[str, int]) -> Outcome:
     return answer.outcome
 
 
-def too_large(sizes: Mapping[str, int], bytes_max: int) -> SessionTooLarge:
+def too_large(sizes: Mapping[str, int], bytes_max: int, what: str = "the session") -> SessionTooLarge:
     """The error that names the largest attributes."""
     own = sorted(((size, name) for name, size in sizes.items() if name.isprintable()), reverse=True)
     largest = ", ".join(f"{name!r} with {size}" for size, name in own[:3])
     return SessionTooLarge(
-        f"the session would have {sum(sizes.values())} bytes in {len(sizes)} attributes; the most is {bytes_max}"
+        f"{what} would have {sum(sizes.values())} bytes in {len(sizes)} attributes; the most is {bytes_max}"
         f" (session_bytes_max) and {limits.ATTRIBUTES_MAX} attributes. Its largest, in bytes: {largest}"
     )
 
@@ -397,15 +418,24 @@ def _take_in(world: World, visit: Visit, place: Opened, wanted: Commit, answer: 
 
 
 def _settle(world: World, visit: Visit) -> Conversation[None]:
-    """Wait until what was shown is acknowledged, so that no failover can take it back."""
+    """Wait until what the request has shown is acknowledged."""
     opened = visit.opened
     assert opened is not None
-    if world.settings.acknowledge is AcknowledgeMode.BACKUP:
-        answer = yield Ask(SettleRequest(0, opened.key, opened.unsettled))
-        assert isinstance(answer, CommitAnswer), "a settling was not answered as one"
-        _checked(world, answer, {})
-        opened = opened._replace(protected=answer.protected)
-    visit.opened = opened._replace(unsettled=0)
+    protected = yield from settle(world, opened.key, opened.unsettled)
+    visit.opened = opened._replace(unsettled=0, protected=opened.protected if protected is None else protected)
+
+
+def settle(world: World, key: Key, number: int) -> Conversation[bool | None]:
+    """Wait until a change that is shown is acknowledged, so that no failover can take it back; True if it was.
+
+    None: ``acknowledge`` is not "backup", so nobody waits for anything.
+    """
+    if world.settings.acknowledge is not AcknowledgeMode.BACKUP:
+        return None
+    answer = yield Ask(SettleRequest(0, key, number))
+    assert isinstance(answer, CommitAnswer), "a settling was not answered as one"
+    checked(world, answer, {})
+    return answer.protected
 
 
 def _maybe_touch(world: World, visit: Visit) -> Conversation[None]:

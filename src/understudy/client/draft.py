@@ -80,7 +80,7 @@ class Draft:
 
     def set(self, name: str, value: Any) -> None:
         """Raises: ValueNotSupported (the name or the value), at once where it can be seen at once."""
-        name = _checked_name(name)
+        name = checked_name(name)
         encoded = values.encode(value, attribute=name)
         self._decoded[name] = value
         self._assigned[name] = encoded if values.is_immutable(value) else None
@@ -224,7 +224,8 @@ def _overlaid(held: Any, before: Any, now: Any) -> Any:
     return kept | {key: _overlaid(held.get(key), before.get(key), value) for key, value in now.items()}
 
 
-def _checked_name(name: object) -> str:
+def checked_name(name: object) -> str:
+    """The name as a plain str. Raises: ValueNotSupported, with what to do."""
     if not isinstance(name, str):
         raise ValueNotSupported(f"session attribute {name!r}: its name is of type {type(name).__name__}; use a str")
     name = str.__str__(name)  # a subclass, such as an enum's, would come back as this

@@ -170,6 +170,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
         return siblings[0].value if len(siblings) == 1 else max(siblings, key=lambda s: s.rank).value
 
 
+def names_session(key: Key) -> bool:
+    """True for the key of a session, False for a part of a replicated dictionary. Guarantee: all sessions' keys come
+    before all others in order."""
+    return key[0] < 0x80
+
+
 def changed_role(entry: Entry | None, role: Role) -> Role:
     """``role``, after checking that the table allows the change from what ``entry`` is now."""
     before = entry.role if entry is not None else None

@@ -142,7 +142,7 @@ class Keys:
     def key(self, application: str, session_id: SessionId) -> bytes:
         """Give the 16 bytes under which stores and members know this session of this application."""
         ring = self._rings[session_id.ring]
-        return _digest(ring.store_key, _framed(application, session_id.locator))
+        return _marked(_digest(ring.store_key, _framed(application, session_id.locator)), 0)
 
     def secret_hash(self, session_id: SessionId) -> bytes:
         """Give the 16 bytes by which an entry recognises the id's secret without holding it."""
@@ -153,13 +153,13 @@ class Keys:
         """Give 32 bytes per configured secret, for MACs between members: the first signs, all of them verify."""
         return tuple(ring.link for ring in self._rings)
 
-    def map_key(self, map_name: str, real_key: bytes) -> bytes:
-        """Give the 16 bytes under which a replicated dictionary keeps one of its keys.
+    def map_key(self, map_name: str, part: bytes) -> bytes:
+        """Give the 16 bytes under which a replicated dictionary keeps one of its parts.
 
         They depend on the first secret: replacing that one empties the dictionaries, as their keys are not in cookies
         that could say which secret they were made under.
         """
-        return _digest(self._rings[0].map_key, _framed(map_name, real_key))
+        return _marked(_digest(self._rings[0].map_key, _framed(map_name, part)), 1)
 
     def _sealed(self, body: bytes, ring_index: int) -> SessionId:
         raw = body + _digest(self._rings[ring_index].mac, body)
@@ -197,6 +197,11 @@ def _digest(keyed: hashlib.blake2b, data: bytes) -> bytes:
     hasher = keyed.copy()
     hasher.update(data)
     return hasher.digest()
+
+
+def _marked(key: bytes, bit: int) -> bytes:
+    """The first bit says what a key names, see ``entry.names_session``: a scan need not read the entry."""
+    return bytes((key[0] & 0x7F | bit << 7,)) + key[1:]
 
 
 def _framed(name: str, rest: bytes) -> bytes:

@@ -105,7 +105,7 @@ def _check_entries(view: View, problems: _Problems) -> dict[Index, int]:
         if isinstance(entry, errors.StoreError):
             problems.add(f"entry {key.hex()}: {entry}")
             continue
-        counted.count(entry, 1)
+        counted.count(key, entry, 1)
         for problem in _entry_problems(key, entry, state):
             problems.add(f"entry {key.hex()}: {problem}")
         for index, row in sorted(index_rows(key, rows(entry, state.copies, state.forget_ms))):

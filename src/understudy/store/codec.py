@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from understudy import errors, limits
-from understudy.model.entry import Entry, Key, Role
+from understudy.model.entry import Entry, Key, Role, names_session
 from understudy.store import OutboxRow, Owner, Row
 from understudy.store.clock import Recorded
 
@@ -59,9 +59,9 @@ class State(msgspec.Struct, array_like=True):
     def clock(self) -> Recorded:
         return Recorded(self.boot_id, self.offset_ms, self.store_ms, self.wall_ms)
 
-    def count(self, entry: Entry | None, by: int) -> None:
-        """Add ``by`` to the counter of what ``entry`` is."""
-        if entry is None:
+    def count(self, key: Key, entry: Entry | None, by: int) -> None:
+        """Add ``by`` to the counter of what ``entry`` is; only sessions are counted."""
+        if entry is None or not names_session(key):
             return
         if entry.ended_ms:
             self.ended += by

@@ -190,8 +190,8 @@ class MemoryTransaction:
                 self._drop_row(contents.indexes[index], row)
             for index, row in added:
                 self._add_row(contents.indexes[index], row)
-        state.count(old, -1)
-        state.count(new, 1)
+        state.count(key, old, -1)
+        state.count(key, new, 1)
 
     def _add_row(self, table: list[bytes], row: bytes) -> None:
         insort(table, row)

@@ -156,8 +156,8 @@ class LmdbTransaction:
         if before != after:
             self._move(*codec.moved_rows(key, before, after))
         if old is None or new is None or old.role is not new.role or old.ended is not new.ended:
-            state.count(old, -1)
-            state.count(new, 1)
+            state.count(key, old, -1)
+            state.count(key, new, 1)
 
     def _move(self, gone: list[codec.IndexRow], new: list[codec.IndexRow]) -> None:
         indexes, txn = self._tables.indexes, self._txn
