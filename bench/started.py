@@ -26,7 +26,7 @@ import understudy
 from understudy.agent import control
 from understudy.client.runtime import Client
 from understudy.config import Config, load
-from understudy.demo.cluster import HOST, free_ports
+from understudy.demo.doors import HOST, free_ports
 from understudy.errors import AgentUnavailable
 
 REDIS_SERVER = "redis-server"

@@ -10,15 +10,27 @@ import http.client
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from understudy.demo import processes
 from understudy.demo.browser import TIMEOUT_S, Answer, Browser
-from understudy.demo.cluster import HOST, Cluster, ClusterError, free_ports
+from understudy.demo.cluster import Cluster, ClusterError, Place
+from understudy.demo.doors import Connection, free_ports
 
-__all__ = ["Cluster", "ClusterError", "Slow", "Visitor", "check_store", "free_ports", "processes", "sessions_cluster"]
+__all__ = [
+    "Cluster",
+    "ClusterError",
+    "Slow",
+    "Visitor",
+    "check_store",
+    "free_ports",
+    "processes",
+    "replace_agent",
+    "sessions_cluster",
+    "wait_protected",
+]
 
 HERE = Path(__file__).parent
 APPLICATION = "sessions_app:app"
@@ -26,9 +38,28 @@ CONNECTIONS_MAX = 200
 """Tries to be served by a certain worker; the kernel chooses among two."""
 
 
-def sessions_cluster(names: Iterable[str] = ("a", "b", "c"), **variables: str) -> Cluster:
+def sessions_cluster(
+    names: Iterable[str] = ("a", "b", "c"), places: Mapping[str, Place] | None = None, **variables: str
+) -> Cluster:
     """A cluster, not yet started, that serves ``sessions_app`` with these settings."""
-    return Cluster(APPLICATION, names, environment=variables, arguments=("--pythonpath", str(HERE)))
+    return Cluster(APPLICATION, names, environment=variables, arguments=("--pythonpath", str(HERE)), places=places)
+
+
+def wait_protected(cluster: Cluster, names: Iterable[str]) -> None:
+    """Every session has its backup, and every change is acknowledged."""
+    names = tuple(names)
+
+    def is_so() -> bool:
+        counts = [cluster.status(name)["sessions"] for name in names]
+        return all(count["unprotected"] == 0 and count["outbox"] == 0 for count in counts)
+
+    cluster.wait(is_so, "every session is protected")
+
+
+def replace_agent(cluster: Cluster, name: str) -> None:
+    """Kills the member's agent alone, and waits until there is another one."""
+    old = cluster.kill_agent(name)
+    cluster.wait(lambda: cluster.agent_pid(name) not in (None, old), "a new agent is there")
 
 
 class Visitor:
@@ -48,19 +79,19 @@ class Visitor:
         return Visitor(self.cluster, self.browser.cookie)
 
     def get(self, member: str, path: str = "/read", connection: http.client.HTTPConnection | None = None) -> Any:
-        return self._checked(self.browser.get(self.cluster[member].port, path, connection))
+        return self._checked(self.browser.get(self.cluster[member].door, path, connection))
 
     def post(self, member: str, path: str, connection: http.client.HTTPConnection | None = None, **form: str) -> Any:
-        return self._checked(self.browser.post(self.cluster[member].port, path, form, connection))
+        return self._checked(self.browser.post(self.cluster[member].door, path, form, connection))
 
     def ask(self, member: str, path: str, **form: str) -> Answer:
         """The answer as it comes; a POST if there is a form."""
-        port = self.cluster[member].port
-        return self.browser.post(port, path, form) if form else self.browser.get(port, path)
+        door = self.cluster[member].door
+        return self.browser.post(door, path, form) if form else self.browser.get(door, path)
 
     def protected(self, member: str, path: str, **form: str) -> Any:
         """A POST whose answer must say that a second member has the change."""
-        answer = self.browser.post(self.cluster[member].port, path, form)
+        answer = self.browser.post(self.cluster[member].door, path, form)
         document = self._checked(answer)
         assert answer.protected, f"{path} on {member} was answered without protection\n{self.cluster.logs()}"
         return document
@@ -80,7 +111,7 @@ class Visitor:
     def connection_to(self, member: str, is_wanted: Callable[[int], bool]) -> http.client.HTTPConnection:
         """A connection that a worker serves whose process id is wanted; it stays with that worker."""
         for _ in range(CONNECTIONS_MAX):
-            connection = http.client.HTTPConnection(HOST, self.cluster[member].port, timeout=TIMEOUT_S)
+            connection = Connection(self.cluster[member].door, TIMEOUT_S)
             connection.request("GET", "/ping")
             if is_wanted(int(connection.getresponse().read())):
                 return connection
@@ -123,12 +154,12 @@ class Slow:
         return self._answer
 
     def _run(self) -> None:
-        port, form = self.visitor.cluster[self._member].port, {**self._form, "gate": str(self._gate)}
+        door, form = self.visitor.cluster[self._member].door, {**self._form, "gate": str(self._gate)}
         try:
             if self._path == "/read":
-                self._answer = self.visitor.browser.get(port, f"/read?gate={self._gate}")
+                self._answer = self.visitor.browser.get(door, f"/read?gate={self._gate}")
             else:
-                self._answer = self.visitor.browser.post(port, self._path, form)
+                self._answer = self.visitor.browser.post(door, self._path, form)
         except Exception as error:
             self._failure = error
 

@@ -16,7 +16,7 @@ import pytest
 from understudy.agent.control import Control, ask
 from understudy.agent.takeover import LIVES_NOTE, open_store
 from understudy.config import load
-from understudy.demo.cluster import HOST, free_ports
+from understudy.demo.doors import HOST, free_ports
 from understudy.errors import AgentUnavailable
 
 WAIT_S = 30.0

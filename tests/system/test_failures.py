@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.cluster import Cluster, Slow, Visitor, check_store, processes, sessions_cluster
+from tests.system.cluster import (
+    Cluster,
+    Slow,
+    Visitor,
+    check_store,
+    processes,
+    replace_agent,
+    sessions_cluster,
+    wait_protected,
+)
+from tests.system.load import Load
 
 from understudy.client.named_map import part_of
 
@@ -34,16 +44,6 @@ def visitor(cluster: Cluster) -> Visitor:
     return visitor
 
 
-def wait_protected(cluster: Cluster, names: tuple[str, ...]) -> None:
-    """Every session has its backup, and every change is acknowledged."""
-
-    def is_so() -> bool:
-        counts = [cluster.status(name)["sessions"] for name in names]
-        return all(count["unprotected"] == 0 and count["outbox"] == 0 for count in counts)
-
-    cluster.wait(is_so, "every session is protected")
-
-
 def backup_of(visitor: Visitor, at: str) -> str:
     """The name of the session's backup."""
     backups = visitor.places(at)["backups"]
@@ -53,70 +53,6 @@ def backup_of(visitor: Visitor, at: str) -> str:
 
 def others(*names: str) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name not in names)
-
-
-class Load:
-    """Visitors who push numbers into a list, without a pause, at the members they are given, until told to end.
-
-    A number is acknowledged when its answer said "protected". An answer that is no 200 is a failure, unless it never
-    came because the visitor's member is one of ``dying``; then the visitor goes on with the next number elsewhere. They
-    push by ``transact``: the commit of a request that was cut off may still be under way while the next one is served,
-    and of two plain assignments to one attribute the later commit stands.
-    """
-
-    def __init__(self, cluster: Cluster, members: tuple[str, ...], visitors: int = 4) -> None:
-        self.dying: set[str] = set()
-        self.failures: list[str] = []
-        self.answers = 0
-        self._cluster = cluster
-        self._end = threading.Event()
-        self._visitors = [Visitor(cluster) for _ in range(visitors)]
-        self._acknowledged: list[set[str]] = [set() for _ in range(visitors)]
-        for at, visitor in enumerate(self._visitors):
-            visitor.protected(members[at % len(members)], "/login", name=str(at))
-        self._threads = [threading.Thread(target=self._run, args=(at, members), daemon=True) for at in range(visitors)]
-        for thread in self._threads:
-            thread.start()
-
-    def wait_for(self, answers: int) -> None:
-        """Waits for so many further answers: proof that visitors are served."""
-        wanted = self.answers + answers
-        self._cluster.wait(lambda: self.answers >= wanted or bool(self.failures), f"{answers} further answers")
-
-    def finish(self, members: tuple[str, ...]) -> None:
-        """Ends, and looks whether every acknowledged number is there, on all these members."""
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-        assert not self.failures, "\n".join([*self.failures[:5], self._cluster.logs()])
-        for visitor, acknowledged in zip(self._visitors, self._acknowledged, strict=True):
-            assert acknowledged, "a visitor was never served"
-            for member in members:
-                found = visitor.values(member)
-                assert found.get("user") is not None, f"a login is lost on {member}"
-                pushed = found["numbers"]
-                lost = acknowledged - set(pushed)
-                assert not lost, f"lost on {member}: {sorted(lost)[:10]}, of {pushed}\n{self._cluster.logs()}"
-                assert len(set(pushed)) == len(pushed), f"applied twice on {member}: {pushed}"
-
-    def _run(self, at: int, members: tuple[str, ...]) -> None:
-        visitor, number = self._visitors[at], 0
-        while not self._end.is_set():
-            number += 1
-            member = members[(at + number) % len(members)]
-            try:
-                answer = visitor.ask(member, "/push", name="numbers", value=f"{at}-{number}")
-            except Exception as error:
-                if member not in self.dying:
-                    self.failures.append(f"{member} did not answer: {error!r}")
-                    return
-                continue
-            if answer.status != 200 or answer.json["before"].get("user") != str(at):
-                self.failures.append(f"{member} answered {answer.status}: {answer.body[:200]!r}")
-                return
-            if answer.protected:
-                self._acknowledged[at].add(f"{at}-{number}")
-            self.answers += 1
 
 
 # --- the loss of a machine --------------------------------------------------------------------------------
@@ -178,9 +114,9 @@ def test_the_death_of_a_machine_under_load(cluster: Cluster) -> None:
     for victim in ("b", "c"):
         load = Load(cluster, NAMES)
         load.wait_for(100)
-        load.dying.add(victim)
-        cluster.kill(victim)
-        load.wait_for(200)
+        with load.losing(victim):
+            cluster.kill(victim)
+            load.wait_for(200)
         load.finish(others(victim))
         cluster.start(victim)
         cluster.wait_ready()
@@ -267,8 +203,7 @@ def test_a_killed_agent_is_replaced_under_load(cluster: Cluster, victim: str) ->
     load = Load(cluster, NAMES)
     for _ in range(3):
         load.wait_for(50)
-        old = cluster.kill_agent(victim)
-        cluster.wait(lambda old=old: cluster.agent_pid(victim) not in (None, old), "a new agent is there")
+        replace_agent(cluster, victim)
     load.wait_for(100)
     load.finish(NAMES)
     wait_protected(cluster, NAMES)
@@ -312,19 +247,18 @@ def test_workers_and_agents_die_at_any_instant(cluster: Cluster) -> None:
     """
     chance = random.Random(24)
     load = Load(cluster, NAMES)
-    load.dying.update(NAMES)  # a worker that is killed in the middle of a request cannot answer it
-    for _ in range(12):
-        load.wait_for(20)
-        time.sleep(chance.random() * 0.05)
-        name = chance.choice(NAMES)
-        cluster.wait(lambda name=name: len(cluster.worker_pids(name)) == 2, "two workers are there")
-        if chance.random() < 0.3:
-            old = cluster.kill_agent(name)
-            cluster.wait(lambda name=name, old=old: cluster.agent_pid(name) not in (None, old), "a new agent is there")
-            cluster.wait_ready()
-        else:
-            cluster.kill_worker(name)
-    load.wait_for(50)
+    with load.losing(*NAMES, visited=True):  # a worker that is killed in the middle of a request cannot answer it
+        for _ in range(12):
+            load.wait_for(20)
+            time.sleep(chance.random() * 0.05)
+            name = chance.choice(NAMES)
+            cluster.wait(lambda name=name: len(cluster.worker_pids(name)) == 2, "two workers are there")
+            if chance.random() < 0.3:
+                replace_agent(cluster, name)
+                cluster.wait_ready()
+            else:
+                cluster.kill_worker(name)
+        load.wait_for(50)
     load.finish(NAMES)
     wait_protected(cluster, NAMES)
     for name in NAMES:

@@ -19,7 +19,7 @@ import pytest
 from tests.system.cluster import free_ports, processes
 
 from understudy.demo.browser import Browser
-from understudy.demo.cluster import answers
+from understudy.demo.doors import answers
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 30.0

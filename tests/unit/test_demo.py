@@ -14,7 +14,7 @@ import pytest
 from understudy.demo import main, places, processes
 from understudy.demo.browser import Answer
 from understudy.demo.check import Report, describe
-from understudy.demo.cluster import free_ports, is_free
+from understudy.demo.doors import free_ports, is_free
 
 LOCATED = {"known": True, "ended": False, "primary": "b", "backups": ["c"]}
 GOOD = Report(3, 900, 40, [], 2, 500, [], [210.0, 290.0], 2)

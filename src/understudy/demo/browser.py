@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from understudy.demo.cluster import HOST
+from understudy.demo.doors import Connection, Door
 
 TIMEOUT_S = 10.0
 """A request that has no answer after so long counts as an error: users would have given up."""
@@ -40,24 +40,25 @@ class Browser:
     Each request has a connection of its own, unless it is given one: a connection stays with the worker that took it.
     """
 
-    def __init__(self, cookie_name: str = "session", cookie: str | None = None) -> None:
+    def __init__(self, cookie_name: str = "session", cookie: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self.cookie_name = cookie_name
         self.cookie = cookie
+        self.timeout_s = timeout_s
         self.set_cookies = 0
         """How many responses have set or ended the cookie."""
 
-    def get(self, port: int, path: str, connection: http.client.HTTPConnection | None = None) -> Answer:
+    def get(self, door: Door, path: str, connection: http.client.HTTPConnection | None = None) -> Answer:
         """Raises: OSError, http.client.HTTPException: nobody there, or gone before the answer was complete."""
-        return self._request(connection, port, "GET", path, None)
+        return self._request(connection, door, "GET", path, None)
 
     def post(
-        self, port: int, path: str, form: Mapping[str, str], connection: http.client.HTTPConnection | None = None
+        self, door: Door, path: str, form: Mapping[str, str], connection: http.client.HTTPConnection | None = None
     ) -> Answer:
         """Sends a form and asks for JSON. Raises: as ``get``."""
-        return self._request(connection, port, "POST", path, urlencode(form).encode())
+        return self._request(connection, door, "POST", path, urlencode(form).encode())
 
     def _request(
-        self, given: http.client.HTTPConnection | None, port: int, method: str, path: str, body: bytes | None
+        self, given: http.client.HTTPConnection | None, door: Door, method: str, path: str, body: bytes | None
     ) -> Answer:
         headers = {"Accept": "application/json"}
         if given is None:
@@ -66,7 +67,7 @@ class Browser:
             headers["Cookie"] = f"{self.cookie_name}={self.cookie}"
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        connection = given or http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
+        connection = given or Connection(door, self.timeout_s)
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()

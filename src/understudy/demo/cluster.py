@@ -8,13 +8,11 @@ and the system tests use this same class.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,27 +20,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import understudy
 from understudy import limits
 from understudy.agent import control, files
 from understudy.demo import processes
+from understudy.demo.doors import HOST, Door, answers, free_ports
 from understudy.errors import UnderstudyError
 from understudy.model.ids import Keys
 
-HOST = "127.0.0.1"
 NAMES = ("a", "b", "c")
-PORTS = range(20_000, 30_000)
-"""Below the ports that the kernel gives to outgoing connections, so that a member finds its own free at its restart."""
 READY_S_MAX = 30.0
 STOP_S_MAX = 40.0
 POLL_S = 0.02
 RUN = (sys.executable, "-m", "understudy", "run")
 SERVER = (sys.executable, "-m", "gunicorn")
 SERVER_PID_NAME = "gunicorn.pid"
-READY_PATH = "/ping"
-"""What the served application answers without a look at any session."""
 LOG_TAIL_BYTES = 6_000
 
 SERVER_SETTINGS = """\
@@ -57,14 +51,24 @@ class ClusterError(UnderstudyError):
     """A member did not do what was asked of it; the message holds the end of its logs."""
 
 
+class Place(NamedTuple):
+    """Where a member's processes run and what address the others reach it at: by default, beside them on loopback."""
+
+    host: str = HOST
+    enter: tuple[str, ...] = ()
+    """The command that runs another one there. Its web server is then behind a Unix socket, which is reached from
+    everywhere on this machine, whatever becomes of the network between members."""
+
+
 @dataclass
 class Member:
     """One member: where it is reached, and the process that supervises it while it runs."""
 
     name: str
     port: int
-    """Of its web server."""
+    """Of its web server, if it serves on loopback."""
     listen_port: int
+    place: Place
     directory: Path
     output: Path
     """What its supervisor and its web server print."""
@@ -75,8 +79,13 @@ class Member:
         return f"http://{HOST}:{self.port}"
 
     @property
+    def door(self) -> Door:
+        """Where its web server takes requests."""
+        return self.directory.with_suffix(".web") if self.place.enter else self.port
+
+    @property
     def listen(self) -> str:
-        return f"{HOST}:{self.listen_port}"
+        return f"{self.place.host}:{self.listen_port}"
 
 
 class Cluster:
@@ -89,6 +98,7 @@ class Cluster:
         environment: variables for the members, beside those that make them a cluster; values may use ``{name}``.
         arguments: further ones for gunicorn.
         ports: the members' web ports, in the order of the names; None: free ones.
+        places: where members run that do not run on loopback.
 
     Guarantee: two clusters never meet: name, secret, ports and directory are its own. When the process that made it
     ends, however it ends, all its processes and files go.
@@ -104,7 +114,9 @@ class Cluster:
         environment: Mapping[str, str] | None = None,
         arguments: Iterable[str] = (),
         ports: Iterable[int] | None = None,
+        places: Mapping[str, Place] | None = None,
     ) -> None:
+        places = places or {}
         names = tuple(names)
         self.application = application
         self.base = _temporary_directory()
@@ -117,7 +129,9 @@ class Cluster:
         free = free_ports(2 * len(names))
         web = list(ports) if ports is not None else free[len(names) :]
         self.members = {
-            name: Member(name, web[at], free[at], self.base / name, self.base / f"{name}.out")
+            name: Member(
+                name, web[at], free[at], places.get(name, Place()), self.base / name, self.base / f"{name}.out"
+            )
             for at, name in enumerate(names)
         }
         self._guard = self._start_guard()
@@ -319,11 +333,13 @@ class Cluster:
 
     def _command(self, member: Member) -> list[str]:
         seeds = ",".join(other.listen for other in self.members.values())
+        bind = f"unix:{member.door}" if member.place.enter else f"{HOST}:{member.port}"
         return [
+            *member.place.enter,
             *RUN,
             *("--member", member.name, "--listen", member.listen, "--seeds", seeds, "--"),
             *SERVER,
-            *("--config", str(self.base / "gunicorn.conf.py"), "--bind", f"{HOST}:{member.port}"),
+            *("--config", str(self.base / "gunicorn.conf.py"), "--bind", bind),
             *("--workers", str(self._workers), "--threads", str(self._threads)),
             *("--pid", str(member.directory / SERVER_PID_NAME), "--name", f"{self.name}-{member.name}"),
             *self._arguments,
@@ -368,47 +384,10 @@ class Cluster:
         seen = {one["name"] for one in status["members"] if one["standing"] == "alive" and one["ready"]}
         if missing := set(others) - seen - {name}:
             return f"it does not see {', '.join(sorted(missing))} as ready"
-        return None if answers(self.members[name].port) else "its web server does not answer"
+        return None if answers(self.members[name].door) else "its web server does not answer"
 
     def _error(self, name: str, what: str) -> ClusterError:
         return ClusterError(f"member {name} {what}\n{self.logs(name)}")
-
-
-def answers(port: int) -> bool:
-    """True when the web server at this port serves requests."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", READY_PATH)
-        return connection.getresponse().status < 500
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def free_ports(count: int, candidates: Iterable[int] | None = None) -> list[int]:
-    """Gives ports of the loopback interface on which nobody listens, from a random start. Raises: ClusterError."""
-    start = random.randrange(len(PORTS))
-    found: list[int] = []
-    for port in candidates or (*PORTS[start:], *PORTS[:start]):
-        if len(found) == count:
-            break
-        if is_free(port):
-            found.append(port)
-    if len(found) < count:
-        raise ClusterError(f"no {count} free ports between {PORTS.start} and {PORTS.stop} on {HOST}")
-    return found
-
-
-def is_free(port: int) -> bool:
-    """True when a server could bind the port now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _temporary_directory() -> Path:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Sequence
 
 from understudy.demo import check, places, processes
-from understudy.demo.cluster import HOST, NAMES, Cluster, free_ports, is_free
+from understudy.demo.cluster import NAMES, Cluster
 from understudy.demo.control import ControlPage
+from understudy.demo.doors import HOST, free_ports, is_free
 from understudy.errors import UnderstudyError
 
 EXIT_OK, EXIT_FAILED, EXIT_CANNOT = 0, 1, 2

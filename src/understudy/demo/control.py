@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from understudy.demo import pages
-from understudy.demo.cluster import HOST, Cluster
+from understudy.demo.cluster import Cluster
+from understudy.demo.doors import HOST
 from understudy.demo.places import role_of
 from understudy.errors import UnderstudyError
 
