@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from understudy.client.cookies import PROTECTED_HEADER, cookie_in, set_cookie, with_vary
-from understudy.client.runtime import REFUSALS, RETRY_AFTER_S, Client, Runtime
+from understudy.client.cookies import cookie_in, session_headers
+from understudy.client.runtime import REFUSAL_TEXT, REFUSALS, RETRY_AFTER_S, Client, Runtime
 from understudy.client.session import Session
 from understudy.cluster import Cluster
 from understudy.config import load
@@ -100,7 +100,7 @@ class _Response:
             raise error
         self.is_refused = True
         _LOG.warning("answered 503: %s", error)
-        text = b"The session cannot be reached just now. Please try again in a moment.\n"
+        text = REFUSAL_TEXT.encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
         self._write = self._start_response("503 Service Unavailable", [*headers, ("Retry-After", str(RETRY_AFTER_S))])
         return [text]
@@ -122,20 +122,10 @@ class _Response:
 
     def _with_ours(self, headers: Headers) -> Headers:
         """The application's headers and the session's."""
-        session, config = self._session, self._client.config
-        visit = session.visit
-        ours = list(headers)
-        if session.accessed:
-            vary = ", ".join(value for name, value in headers if name.lower() == "vary")
-            ours = [(name, value) for name, value in headers if name.lower() != "vary"]
-            ours.append(("Vary", with_vary(vary)))
-        cookie = visit.cookie_now
-        if cookie is not None and cookie != visit.cookie:
-            is_https = self._environ.get("wsgi.url_scheme") == "https"
-            ours.append(("Set-Cookie", set_cookie(config, cookie, is_https=is_https)))
-        if config.protected_header and visit.wrote:
-            ours.append((PROTECTED_HEADER, "1" if session.protected else "0"))
-        return ours
+        vary = ", ".join(value for name, value in headers if name.lower() == "vary")
+        is_https = self._environ.get("wsgi.url_scheme") == "https"
+        ours = session_headers(self._session, self._client.config, vary=vary, is_https=is_https)
+        return [(name, value) for name, value in headers if name.lower() != "vary"] + ours
 
     def _write_part(self, data: bytes) -> None:
         refusal = self.first()

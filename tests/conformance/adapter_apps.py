@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import flask
+import quart
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -17,6 +19,7 @@ from starlette.routing import Route
 from understudy.asgi import SessionMiddleware as AsgiMiddleware
 from understudy.cluster import Cluster
 from understudy.flask import Understudy
+from understudy.quart import Understudy as QuartUnderstudy
 from understudy.wsgi import SessionMiddleware as WsgiMiddleware
 
 View = Callable[[Any], "str | Iterator[str]"]
@@ -64,6 +67,36 @@ class App:
     ) -> Response:
         self.view = view
         return self.call(self, cookie, scheme, on_first_byte)
+
+
+def setting(**attributes: Any) -> View:
+    """A view that sets attributes."""
+
+    def view(session: Any) -> str:
+        session.update(attributes)
+        return "set"
+
+    return view
+
+
+def shown(session: Any) -> str:
+    """A view that shows everything."""
+    return repr(dict(session.items()))
+
+
+def browse(app: App, view: View, cookie: str = "", **options: Any) -> tuple[Response, str]:
+    """A request of a browser: the response, and the cookie that the browser has afterwards."""
+    response = app.get(view, cookie, **options)
+    return response, cookie if response.cookie is None else response.cookie
+
+
+def meanwhile(app: App, view: View, cookie: str) -> Response:
+    """Another whole request, which begins and ends while the one that calls this is running."""
+    responses: list[Response] = []
+    other = threading.Thread(target=lambda: responses.append(app.get(view, cookie)))
+    other.start()
+    other.join()
+    return responses[0]
 
 
 # --- WSGI, and Flask as what it is for a server ----------------------------------------------------------------------
@@ -256,6 +289,30 @@ def starlette_app(**keywords: Any) -> App:
     return app
 
 
+def quart_app(**keywords: Any) -> App:
+    application = quart.Quart("shop")
+    QuartUnderstudy(application, **keywords)
+
+    @application.get("/")
+    async def view() -> Any:
+        result = app.view(quart.session)
+        if isinstance(result, str):
+            return quart.Response(result, headers={"Vary": "Accept"})
+
+        @quart.stream_with_context
+        async def parts() -> Any:
+            for part in result:
+                yield part
+
+        return quart.Response(parts(), headers={"Vary": "Accept"})
+
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_asgi(application, cookie, scheme, on_first_byte),
+        lambda: application.extensions["understudy"],
+    )
+    return app
+
+
 class _Lazily:
     """``request.session``, asked for when something of it is used."""
 
@@ -283,6 +340,7 @@ class _Lazily:
 
 ADAPTERS: dict[str, Callable[..., App]] = {
     "flask": flask_app,
+    "quart": quart_app,
     "wsgi": wsgi_app,
     "wsgi generator": wsgi_generator_app,
     "wsgi write": wsgi_write_app,

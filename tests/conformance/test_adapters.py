@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from tests.agents import Line, ScriptedAgent
-from tests.conformance.adapter_apps import ADAPTERS, App, Boom, Response
+from tests.conformance.adapter_apps import App, Boom, browse, meanwhile, setting, shown
 
-from understudy.client.member import _members
 from understudy.errors import ConfigurationError, ValueNotSupported
 from understudy.model.commit import Outcome
 from understudy.protocol.messages import (
@@ -23,46 +22,6 @@ from understudy.protocol.messages import (
     Reply,
     WorkerMessage,
 )
-
-
-@pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    path = tmp_path / "m"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("UNDERSTUDY_DIR", str(path))
-    monkeypatch.setenv("UNDERSTUDY_MEMBER", "web1")
-    yield path
-    for member in list(_members.values()):
-        member.close()
-
-
-@pytest.fixture(params=list(ADAPTERS))
-def make(request: pytest.FixtureRequest) -> Callable[..., App]:
-    return ADAPTERS[request.param]
-
-
-@pytest.fixture
-def app(make: Callable[..., App]) -> App:
-    return make()
-
-
-def setting(**attributes: Any) -> Callable[[Any], str]:
-    def view(session: Any) -> str:
-        session.update(attributes)
-        return "set"
-
-    return view
-
-
-def shown(session: Any) -> str:
-    return repr(dict(session.items()))
-
-
-def browse(app: App, view: Callable[[Any], Any], cookie: str = "", **options: Any) -> tuple[Response, str]:
-    """A request of a browser: the response, and the cookie that the browser has afterwards."""
-    response = app.get(view, cookie, **options)
-    return response, cookie if response.cookie is None else response.cookie
-
 
 # --- cookies ---------------------------------------------------------------------------------------------------------
 
@@ -240,10 +199,7 @@ def test_a_request_whose_session_ends_while_it_runs_writes_nothing(app: App) -> 
 
     def slow(session: Any) -> str:
         assert session["user"] == "ada"
-        app.view = lambda s: s.invalidate() or "out"
-        logout = threading.Thread(target=app.call, args=(app, cookie, "http", lambda: None))
-        logout.start()
-        logout.join()
+        meanwhile(app, lambda s: s.invalidate() or "out", cookie)
         session["user"] = "ghost"
         return "slow"
 

@@ -1,9 +1,10 @@
-"""Reads and writes the cookie where no framework does it: for plain WSGI and ASGI."""
+"""Reads the cookie, and gives the headers that a session adds to a response, where no framework writes them itself."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from understudy.client.session import Session
 from understudy.config import Config
 
 PROTECTED_HEADER = "X-Understudy-Protected"
@@ -21,6 +22,33 @@ def cookie_in(header: str, name: str) -> str:
             value = value.strip()
             return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
     return ""
+
+
+def session_headers(
+    session: Session, config: Config, *, vary: str, is_https: bool, is_persistent: bool = False
+) -> list[tuple[str, str]]:
+    """What a committed session adds to its response: ``Vary``, ``Set-Cookie``, the header for tests; each if needed.
+
+    Args:
+        vary: what the response varies by already; what is returned stands in its place.
+        is_persistent: the cookie outlives the browser. It is then renewed at the rate at which accesses are recorded,
+            so that it does not end before the session does.
+    """
+    visit = session.visit
+    headers = []
+    if session.accessed:
+        vary = with_vary(vary)
+    if vary:
+        headers.append(("Vary", vary))
+    cookie = visit.cookie_now
+    if cookie is not None:
+        is_renewed = bool(cookie) and is_persistent and visit.renewed_ms >= config.touch_every_ms
+        if cookie != visit.cookie or is_renewed:
+            max_age_s = config.idle_timeout_ms // 1000 if is_persistent else None
+            headers.append(("Set-Cookie", set_cookie(config, cookie, is_https=is_https, max_age_s=max_age_s)))
+    if config.protected_header and visit.wrote:
+        headers.append((PROTECTED_HEADER, "1" if session.protected else "0"))
+    return headers
 
 
 def set_cookie(config: Config, value: str, *, is_https: bool, max_age_s: int | None = None) -> str:

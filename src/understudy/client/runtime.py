@@ -23,6 +23,8 @@ _LOG = logging.getLogger("understudy")
 REFUSALS = (SessionUnavailable, AgentUnavailable, StoreFull)
 """What an adapter answers with 503 and ``Retry-After``, leaving the cookie alone."""
 RETRY_AFTER_S = SessionUnavailable.retry_after_s
+REFUSAL_TEXT = "The session cannot be reached just now. Please try again in a moment.\n"
+"""What that answer says: plain text, and nothing of what the application wanted to say."""
 
 
 class Client:

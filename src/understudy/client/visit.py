@@ -84,6 +84,7 @@ class Visit:
         "draft",
         "ended",
         "ends",
+        "found_accessed_ms",
         "opened",
         "principal",
         "removed",
@@ -96,6 +97,8 @@ class Visit:
         """As the browser sent it; "" if it sent none."""
         self.opened: Opened | None = None
         """None until somebody looked."""
+        self.found_accessed_ms = 0
+        """When the session was last used before, as far as that is recorded."""
         self.draft = Draft({})
 
         # What the request wants.
@@ -117,12 +120,18 @@ class Visit:
     def found(self, opened: Opened) -> None:
         """Begin to work on what was opened."""
         self.opened = opened
+        self.found_accessed_ms = opened.times.accessed_ms
         self.draft = Draft({} if opened.opening is Opening.FENCED else opened.attributes)
 
     @property
     def exists(self) -> bool:
         """True when there is a session that this request may change."""
         return self.opened is not None and self.opened.opening in (Opening.CURRENT, Opening.GRACE)
+
+    @property
+    def renewed_ms(self) -> int:
+        """By how much this request has put off the session's end; 0 if it recorded no access."""
+        return self.opened.times.accessed_ms - self.found_accessed_ms if self.opened is not None else 0
 
     @property
     def cookie_now(self) -> str | None:

@@ -1,0 +1,109 @@
+"""One ASGI response or websocket on its way: commits the session before it begins and before it ends, or answers 503.
+
+What the ASGI middleware and the adapters of frameworks that are ASGI applications share. It speaks ASGI's messages and
+imports nothing for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from understudy.client.cookies import cookie_in, session_headers
+from understudy.client.runtime import REFUSAL_TEXT, REFUSALS, RETRY_AFTER_S, Client
+from understudy.client.session import Session
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+TRY_AGAIN_LATER = 1013
+"""The websocket close code for it."""
+_BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.close"})
+_LOG = logging.getLogger("understudy")
+
+
+class AsgiResponse:
+    """``send`` stands between application and server; ``finish_late`` is called when the application is done."""
+
+    def __init__(self, client: Client, session: Session, scope: Scope, send: Send, *, is_persistent: bool) -> None:
+        """``is_persistent``: the cookie outlives the browser."""
+        self._client = client
+        self._session = session
+        self._scope = scope
+        self._send = send
+        self._is_persistent = is_persistent
+        self._has_begun = False
+        self._is_refused = False
+
+    async def send(self, message: Message) -> None:
+        """What the application sends; its beginning leaves after the session is committed."""
+        if self._is_refused:
+            return  # a 503 has left already; what the application wanted to say must not be shown
+        if not self._has_begun and message["type"] in _BEGINNINGS:
+            try:
+                await self._client.afinish(self._session)
+            except REFUSALS as error:
+                await self.refuse(error)
+                return
+            self._has_begun = True
+            if message["type"] != "websocket.close":
+                message["headers"] = self._with_ours(list(message.get("headers", ())))
+        elif _is_end(message):
+            # Before the client learns that this was all: its next request sees what was changed.
+            await self.finish_late()
+        await self._send(message)
+
+    async def refuse(self, error: Exception) -> None:
+        """503, or 1013, if nothing has left yet. Raises: ``error``, if something has."""
+        if self._has_begun or self._is_refused:
+            raise error
+        self._is_refused = True
+        _LOG.warning("answered 503: %s", error)
+        if self._scope["type"] == "websocket":
+            await self._send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "session unavailable"})
+            return
+        text = REFUSAL_TEXT.encode()
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(text)).encode()),
+            (b"retry-after", str(RETRY_AFTER_S).encode()),
+        ]
+        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
+        await self._send({"type": "http.response.body", "body": text})
+
+    async def finish_late(self) -> None:
+        """Commit what was changed after the beginning, or before an error."""
+        if not self._is_refused:
+            await self._client.afinish(self._session, late=True)
+
+    def _with_ours(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The application's headers and the session's."""
+        vary = b", ".join(value for name, value in headers if name.lower() == b"vary").decode("latin-1")
+        ours = session_headers(
+            self._session,
+            self._client.config,
+            vary=vary,
+            is_https=self._scope.get("scheme") in ("https", "wss"),
+            is_persistent=self._is_persistent,
+        )
+        kept = [(name, value) for name, value in headers if name.lower() != b"vary"]
+        return kept + [(name.lower().encode(), value.encode("latin-1")) for name, value in ours]
+
+
+def cookie_of(scope: Scope, name: str) -> str:
+    """The cookie of that name as the browser sent it, "" if it sent none."""
+    for key, value in scope["headers"]:
+        if key == b"cookie":
+            found = cookie_in(value.decode("latin-1"), name)
+            if found:
+                return found
+    return ""
+
+
+def _is_end(message: Message) -> bool:
+    """True for the last message of a response or websocket."""
+    kind = message["type"]
+    return kind == "websocket.close" or (kind == "http.response.body" and not message.get("more_body", False))
