@@ -151,7 +151,7 @@ def test_help_names_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None
         main(["--help"])
     text = capsys.readouterr().out
     assert ended.value.code == 0
-    for name in ("run", "agent", "status", "locate", "drain", "ready", "check", "doctor", "demo"):
+    for name in ("run", "agent", "status", "locate", "drain", "ready", "check", "doctor", "balancer", "demo"):
         assert f"\n    {name} " in text
     assert "UNDERSTUDY_DIR" in text and "UNDERSTUDY_SECRET" in text
 
@@ -238,6 +238,19 @@ def test_an_agent_that_does_not_start_leaves_its_reason(member: Path, clustered:
     (member / "agent.log").mkdir()
     assert main(["agent"]) == 2
     assert "cannot be written" in (member / "agent.error").read_text()
+
+
+# --- balancer ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_balancer_is_for_the_members_that_the_agent_sees(
+    member: Path, clustered: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without members on the command line they are the agent's: itself and those in sight, at hosts of their names."""
+    with running_agent(member):
+        assert main(["balancer", "haproxy", "--port", "8001"]) == 0
+    text = capsys.readouterr().out
+    assert "    server web1 web1:8001\n    server web2 web2:8001\n" in text
 
 
 # --- status ---------------------------------------------------------------------------------------------------------

@@ -200,8 +200,6 @@ def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> S
         incarnation=incarnation,
         chooser=chooser,
         copies=config.copies,
-        placement=config.placement,
-        zone=config.zone or "",
         lease_ms=config.lease_ms,
         dead_ms=config.dead_ms,
         backup_timeout_ms=config.backup_timeout_ms,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from understudy.agent.arguments import MEMBER_OPTIONS, VARIABLES_HELP, add_options, flags_of, options_named
 from understudy.agent.status import own_version
+from understudy.cli.balancer import KINDS
 from understudy.errors import UnderstudyError
 
 EXIT_OK, EXIT_NO, EXIT_WRONG = 0, 1, 2
@@ -112,12 +113,32 @@ def _parser() -> argparse.ArgumentParser:
         add_options(tool, options_named(*WHERE))
     add_options(locate, options_named(*WHERE, "secret_file", "application"))
     add_options(doctor, MEMBER_OPTIONS)
+    _balancer_arguments(add("balancer", _balancer, "print a load balancer's configuration for the members"))
     commands.add_parser("demo", help="a cluster of three members on this machine, with a shop to click", add_help=False)
     commands.add_parser("simulate", help="random histories of a small cluster, from seeds", add_help=False)
     return parser
 
 
 _Parser = argparse.ArgumentParser
+
+
+def _balancer_arguments(balancer: _Parser) -> None:
+    balancer.add_argument("kind", choices=sorted(KINDS), help="which balancer")
+    balancer.add_argument(
+        "members",
+        metavar="NAME=HOST:PORT",
+        nargs="*",
+        help="each member's name and its web server; none: those that the agent here sees, at hosts of their names",
+    )
+    balancer.add_argument("--bind", metavar="HOST:PORT", default="0.0.0.0:80", help="where it listens [%(default)s]")
+    balancer.add_argument("--port", default="8000", help="of members that are not named here [%(default)s]")
+    balancer.add_argument(
+        "--check",
+        metavar="PATH",
+        default="",
+        help="what answers 2xx while a member is ready [none: it can be connected]",
+    )
+    add_options(balancer, options_named(*WHERE, "cookie_name"))
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -164,6 +185,14 @@ def _doctor(given: argparse.Namespace) -> int:
     from understudy.cli.doctor import doctor
 
     return doctor(flags_of(given))
+
+
+def _balancer(given: argparse.Namespace) -> int:
+    from understudy.cli.tools import balancer
+
+    return balancer(
+        flags_of(given), given.kind, given.members, bind=given.bind, check_path=given.check, port=given.port
+    )
 
 
 def _demo(arguments: Sequence[str]) -> int:

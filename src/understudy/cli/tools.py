@@ -1,10 +1,11 @@
-"""The subcommands that look at one member, or ask something of its agent: status, locate, drain, ready, check."""
+"""The subcommands that look at one member or ask its agent: status, locate, drain, ready, check, balancer."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from understudy import limits
 from understudy.agent.control import ask
 from understudy.agent.status import counts_document, entry_document, read_counts
 from understudy.agent.takeover import open_store
+from understudy.cli.balancer import COOKIE_NAME, KINDS, Plan, Upstream
 from understudy.cli.show import counts_lines, entry_lines, status_lines
-from understudy.config import Config, load, open_directory, read_secrets
-from understudy.errors import AgentUnavailable, StoreError
+from understudy.config import Address, Config, load, member_directory, open_directory, parse_address, read_secrets
+from understudy.config.options import NAME_PATTERN
+from understudy.errors import AgentUnavailable, ConfigurationError, StoreError
 from understudy.model.ids import KEY_BYTES, Keys
 from understudy.store.check import check
 
@@ -108,6 +111,54 @@ def check_store(flags: Mapping[str, str]) -> int:
         _print(f"problem: {problem}")
     _print(f"{len(report.problems)} problems" if report.problems else "the store is whole")
     return NO if report.problems else YES
+
+
+def balancer(
+    flags: Mapping[str, str], kind: str, members: Sequence[str], *, bind: str, check_path: str, port: str
+) -> int:
+    """Print a balancer's configuration, of one of ``KINDS``, for members that are named, or that the agent sees.
+
+    Raises: ConfigurationError.
+    """
+    config = load(flags=flags)
+    if not re.fullmatch(COOKIE_NAME, config.cookie_name):
+        raise ConfigurationError(
+            f"cookie name {config.cookie_name!r} ({config.source('cookie_name')}) cannot be written in every balancer's"
+            " configuration; use letters, digits, - and _"
+        )
+    if check_path and not re.fullmatch(r"/[A-Za-z0-9._~/-]*", check_path):
+        raise ConfigurationError(f"--check {check_path!r} is no path; write it like /ready")
+    upstreams = list(_named(members) if members else _seen(config, port))
+    for what, values in (("name", [u.name for u in upstreams]), ("address", [u.address for u in upstreams])):
+        if len(set(values)) < len(values):
+            raise ConfigurationError(f"two members have the same {what}; each needs its own")
+    _print(KINDS[kind](Plan(upstreams, config.cookie_name, _address("--bind", bind), check_path)).rstrip())
+    return YES
+
+
+def _named(members: Iterable[str]) -> Iterator[Upstream]:
+    for text in members:
+        name, equals, address = text.partition("=")
+        if not equals or not re.fullmatch(NAME_PATTERN, name):
+            raise ConfigurationError(f"member {text!r} is not NAME=HOST:PORT; write it like web1=10.0.0.1:8000")
+        yield Upstream(name, _address(f"member {name}", address))
+
+
+def _seen(config: Config, port: str) -> Iterator[Upstream]:
+    """This member and those that its agent sees; a member's name is its host's first label unless it is configured."""
+    try:
+        status = ask(member_directory(config), "status")
+    except AgentUnavailable as error:
+        raise ConfigurationError(f"{error}; name the members, like web1=10.0.0.1:8000") from error
+    for name in sorted({config.member, *(member["name"] for member in status.get("members", ()))}):
+        yield Upstream(name, _address("--port", f"{name}:{port}"))
+
+
+def _address(what: str, text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{what}: {text!r} {error}") from error
 
 
 def _member(flags: Mapping[str, str]) -> tuple[Config, Path]:
