@@ -324,7 +324,7 @@ def test_when_the_primary_is_lost_the_forward_goes_to_the_backup() -> None:
     a = Turns("b", "c", entries={KEY: proxy("b", ("c",))})
     a.asked(SECOND)
     commands = a.on(c.PeerLost("b", LIVES["b"]))
-    assert c.Send("c", m.Forward(1, KEY, SECOND.commit, BACKUP, False, 1, a.now_ms)) in commands
+    assert c.Send("c", m.Forward(1, KEY, SECOND.commit, BACKUP, False, 1, a.now_ms, "b")) in commands
 
 
 def test_a_worker_that_has_gone_is_not_answered() -> None:

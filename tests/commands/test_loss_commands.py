@@ -270,8 +270,8 @@ def test_the_first_acknowledgement_waits_for_our_own_promise() -> None:
     asked = sent(a.asked(SECOND), m.Ask)
     commands = a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry))
     (promote,) = [x.what for x in commands if isinstance(x, c.Change) and isinstance(x.what, c.Promote)]
-    assert promote.hold_ms == 250
-    _answered_only_after(a, 250)
+    assert promote.hold_ms == 257
+    _answered_only_after(a, 257)
 
 
 def test_the_first_acknowledgement_waits_for_the_promises_of_others() -> None:

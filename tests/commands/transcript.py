@@ -77,16 +77,16 @@ class Turns:
         return self.on(c.Ticked())
 
     def wait(self, ms: int, hearing: Iterable[str] = ()) -> list[c.Command]:
-        """Let time pass as a running loop does, with signs of life of some peers, which grant and ask for nothing.
+        """Let time pass as a running loop does; some peers answer heartbeats of half a lease ago, and ask for nothing.
 
-        Left out of what is returned: heartbeats and the look at what is due, which come at their own times.
+        Left out of what is returned: heartbeats, leases, and the look at what is due, which come at their own times.
         """
         commands: list[c.Command] = []
         until_ms = self.now_ms + ms
         while self.now_ms < until_ms:
             self.now_ms = min(until_ms, self.now_ms + STEP_MS)
             for name in hearing:
-                self.hears(name, m.Transferred(0))
+                self.hears(name, m.HeartbeatAck(self.now_ms - self.settings.lease_ms // 2))
             commands += self.tick()
         return [command for command in commands if not _comes_by_itself(command)]
 
@@ -171,4 +171,6 @@ def sent(commands: list[c.Command], kind: type) -> list[tuple[str, m.MemberMessa
 def _comes_by_itself(command: c.Command) -> bool:
     if isinstance(command, c.Send):
         return isinstance(command.message, m.Heartbeat)
+    if isinstance(command, c.Publish):
+        return True
     return isinstance(command, c.Scan) and command.kind is c.ScanKind.DUE

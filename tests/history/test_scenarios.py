@@ -9,6 +9,7 @@ from understudy.model.commit import Commit, Creation, Outcome
 from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
+from understudy.protocol.commands import FactKind
 from understudy.protocol.members import Members
 from understudy.sim.users import User
 from understudy.sim.world import Machine, World
@@ -201,3 +202,84 @@ def test_every_member_is_restarted_as_fast_as_readiness_allows() -> None:
         assert a.read(name) == b"%d" % number
     a.wait(SETTLED_MS)
     assert len(a.roles()[Role.PRIMARY]) == len(a.roles()[Role.BACKUP]) == 1
+
+
+# --- requests do not wait for the detector ----------------------------------------------------------------------------
+
+
+def answered_within_ms(a: Cluster, old: str) -> int:
+    """How long the slower of a read and a write takes that come to the two others at once."""
+    first, second = a.others(old)
+    began_ms = a.now_ms
+    assert a.read(first) == b"1"
+    a.write(second, b"2")
+    return a.now_ms - began_ms
+
+
+@pytest.mark.parametrize("phase_ms", range(0, 90, 15))
+def test_a_silent_primary_is_replaced_within_a_second(phase_ms: int) -> None:
+    """S22, S25: stopped without a word, at any instant between two heartbeats: the network will tell after 1.5 s, the
+    others' requests are answered long before."""
+    a = Cluster("abc")
+    a.write("a", b"1")
+    a.wait(phase_ms)
+    old = a.primary()
+    a[old].pause()
+    assert answered_within_ms(a, old) < 800
+
+
+def cut_all(a: Cluster, *pairs: str) -> None:
+    for one, other in pairs:
+        a.world.network.cut(one, other)
+
+
+def test_a_primary_that_one_member_cannot_reach_stays() -> None:
+    """S31, S40: a and b are cut from each other, c sees both: b's requests go through c, for as long as it lasts, and
+    nobody promotes itself."""
+    a = Cluster("abc")
+    a.write("a", b"1")
+    assert a.primary() == "a"
+    cut_all(a, "ab")
+    for round_ in range(8):
+        value = b"%d" % (round_ + 2)
+        assert a.write("b", value).protected
+        assert a.read("b") == a.read("c") == a.read("a") == value
+        a.wait(1_000)
+    assert a.primary() == "a" and FactKind.PROMOTED not in a.world.facts
+    a.world.network.heal_all()
+    a.wait(SETTLED_MS)
+    assert a.roles()[Role.PRIMARY] == ["a"] and len(a.roles()[Role.BACKUP]) == 1
+
+
+@pytest.mark.parametrize(("deaf", "mute"), ["ab", "ba"])
+def test_a_cut_of_one_direction_is_gone_around_too(deaf: str, mute: str) -> None:
+    """S40: nothing passes from one to the other; c sees both."""
+    a = Cluster("abc")
+    a.write("a", b"1")
+    a.world.network.cut_one_way(mute, deaf)
+    for round_ in range(4):
+        value = b"%d" % (round_ + 2)
+        assert a.write("b", value).protected
+        assert a.read("b") == a.read("c") == a.read("a") == value
+        a.wait(1_500)
+    assert len(a.roles()[Role.PRIMARY]) == 1
+    a.world.network.heal_all()
+    a.wait(SETTLED_MS)
+    assert len(a.roles()[Role.PRIMARY]) == len(a.roles()[Role.BACKUP]) == 1 and a.read("b") == b"5"
+
+
+def test_a_flapping_link_moves_little() -> None:
+    """S41: two members on one cable that comes and goes, requests on both: at first each cut moves the primaryship,
+    then they wait for each other a little; nothing is lost, and afterwards there is one primary."""
+    a = Cluster("ab")
+    a.write("a", b"0")
+    for round_ in range(12):
+        cut_all(a, "ab")
+        a.wait(40)  # the network has told both
+        a.world.later(40, a.world.network.heal_all)
+        a.write("ab"[round_ % 2], b"%d" % (round_ + 1))
+        a.wait(400)
+    assert a.world.facts[FactKind.PROMOTED] <= 6
+    a.wait(SETTLED_MS)
+    assert len(a.roles()[Role.PRIMARY]) == len(a.roles()[Role.BACKUP]) == 1
+    assert a.read("a") == a.read("b") == b"12"

@@ -202,6 +202,7 @@ def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> S
         copies=config.copies,
         lease_ms=config.lease_ms,
         dead_ms=config.dead_ms,
+        claim_ms=config.claim_ms,
         backup_timeout_ms=config.backup_timeout_ms,
         commit_timeout_ms=config.commit_timeout_ms,
         sweep_delay_ms=config.sweep_delay_ms,

@@ -156,6 +156,7 @@ _CLUSTER = (
     _duration("linger", "cluster", "60s", "how long an autostarted agent stays when no worker is attached", 0),
     _milliseconds("lease_ms", 250, "silence after which a member is suspect, and the length of a lease", 20),
     _milliseconds("dead_ms", 5000, "silence after which a member is dead"),
+    _milliseconds("claim_ms", 100, "how long a request waits for a silent member before it asks the backup"),
     _milliseconds("backup_timeout_ms", 100, "how long a commit waits for its backup before another one is taken"),
     _milliseconds("commit_timeout_ms", 2000, "how long a commit waits for any backup; then `unprotected` decides"),
     _milliseconds("agent_timeout_ms", 3000, "how long a worker waits for its agent to start or come back"),

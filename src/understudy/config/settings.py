@@ -37,6 +37,7 @@ class Config:
     linger_ms: int
     lease_ms: int
     dead_ms: int
+    claim_ms: int
     backup_timeout_ms: int
     commit_timeout_ms: int
     agent_timeout_ms: int

@@ -53,8 +53,19 @@ Leases (``members``)
     Sender and granter count on their own clocks from the same instant, so neither needs the other's time. A worker
     serves an entry in place only while all backups of that entry have granted leases that still run; else it asks
     the agent, which asks the backups. So a paused, cut-off or agentless machine shows nothing that was overwritten
-    elsewhere. A member that has been silent for ``lease_ms`` is suspect: no inquiry or comparison waits for it, and it
-    gets no new copies. It is dead when the network says so, or after ``dead_ms``; only then is it replaced.
+    elsewhere. The promise is a little longer than the lease, for clocks of slightly different rates, and a new life
+    keeps the promises that its earlier one may have given.
+    That a member is alive is shown by its answers to heartbeats, not by its words: where only one direction of a link
+    works nobody waits for it. One that has answered none for ``lease_ms`` is suspect: no inquiry or comparison waits
+    for it, and it gets no new copies. It is dead when the network says so, or after ``dead_ms`` without a word; only
+    then is it replaced.
+
+Claims (``route``)
+    No request waits until a member is called dead. Where the primary is gone or suspect, or has left this request
+    without an answer for ``claim_ms`` and two heartbeats too, the request goes to the first living holder, with the
+    name of the primary that it is claimed from. That one relays to the primary while it hears it itself, and otherwise
+    asks, at once. Where one member alone does not hear a primary, the others say so, and requests go through them. A
+    link that comes and goes is given a little more time at each return, so that primaryships do not bounce for ever.
 
 Ask, promise, promote (``inquire``)
     A holder whose primary is gone does not promote itself at once. It asks every reachable member about the key and
@@ -64,8 +75,8 @@ Ask, promise, promote (``inquire``)
     that. The asker waits for each until it answers or is suspect, merges what came, and promotes itself. It serves
     reads at once; its promotion's flight acknowledges nothing until the leases that anybody granted to the old primary
     have run out, so a first write may wait for one lease, and nobody's older answer comes after it.
-    A primary that is refused for a promise asks in its turn. There is no message "take over": a request that reaches
-    the first living backup is the reason, and sessions without requests are swept after ``sweep_delay_ms``.
+    A primary that is refused for a promise asks in its turn. There is no message "take over": a request that claims is
+    the reason, and sessions without requests are swept after ``sweep_delay_ms``.
 
 Comparison (``compare``)
     A new life does not trust its store. It names what it holds, in batches, by epoch and context, and each peer
@@ -94,7 +105,8 @@ Reading order
     ``commands``   events in, commands out, facts for people; and the settings
     ``engine``     the table from event to handler
     ``members``    who is alive; leases; where the next copy goes (``placement``)
-    ``serve``      a request (``job``) from its arrival to its answer; where nobody knows it, ``locate``
+    ``serve``      a request (``job``) from its arrival to its answer
+    ``route``      where it goes next; ``locate``: where nobody knows it
     ``replicate``  a change from the primary to its backups
     ``inquire``    ask, promise, promote
     ``compare``    who knows better

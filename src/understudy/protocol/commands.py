@@ -459,6 +459,7 @@ class Settings(msgspec.Struct, frozen=True):
     copies: int = 1
     lease_ms: int = 250
     dead_ms: int = 5_000
+    claim_ms: int = 100
     backup_timeout_ms: int = 100
     commit_timeout_ms: int = 2_000
     sweep_delay_ms: int = 3_000

@@ -11,6 +11,7 @@ Source: the two phases of single-decree Paxos (Lamport 1998), with the differenc
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from understudy.model.commit import Outcome
 from understudy.model.delta import delta_since
@@ -21,8 +22,12 @@ from understudy.protocol.members import Members
 from understudy.protocol.messages import Answer, Answers, Ask, Question, Verdict
 
 RESEND_MS = 100
+TICK_MS = 20
 BACK_OFF_MS = 40
 """After a promotion was dropped; plus a part of the chooser, so that two askers do not meet again and again."""
+BACK_OFF_DOUBLINGS_MAX = 6
+"""While it is dropped again and again (we alone do not hear the primary) a key is asked about ever more rarely."""
+DROPS_REMEMBERED_MS = 10_000
 
 
 class Inquiry:
@@ -37,6 +42,15 @@ class Inquiry:
         self.hold_ms = 0
 
 
+class Dropped(NamedTuple):
+    """A promotion that was dropped a moment ago."""
+
+    since_ms: int
+    due_ms: int
+    """When the key is looked at again without a request; 0: not any more."""
+    times: int
+
+
 class Inquiries:
     """All open inquiries of one member."""
 
@@ -46,7 +60,7 @@ class Inquiries:
         self._resume = resume
         """Called with (key, member to relay through or "") when requests for the key may go on."""
         self.open: dict[bytes, Inquiry] = {}
-        self._retry_ms: dict[bytes, int] = {}
+        self._dropped: dict[bytes, Dropped] = {}
         self._above: dict[bytes, int] = {}
         self._to_ask: dict[str, list[Question]] = {}
         self._to_answer: dict[tuple[str, int], list[Answer]] = {}
@@ -55,16 +69,25 @@ class Inquiries:
     # --- asking --------------------------------------------------------------------------------------------
 
     def begin(self, key: bytes, above: int = 0) -> None:
-        """Open an inquiry about a key, unless one is open or a retry is near; for a reign higher than ``above``."""
+        """Open an inquiry about a key, unless one is open or was a moment ago; for a reign higher than ``above``."""
         if above:
             self._above[key] = max(above, self._above.get(key, 0))
-        if key not in self.open and key not in self._retry_ms:
+        dropped = self._dropped.get(key)
+        if key not in self.open and (dropped is None or self._core.now_ms >= dropped.since_ms + self._back_off_ms):
             self._core.emit(c.Read((key,), c.Inquire()))
+
+    @property
+    def _back_off_ms(self) -> int:
+        return BACK_OFF_MS + self._core.settings.chooser % BACK_OFF_MS
 
     def looked(self, key: bytes, entry: Entry | None) -> None:
         """The entry to ask about. Only a copy of a live session can become primary."""
         if entry is None or not entry.has_data or key in self.open:
             self._resume(key, "")
+            return
+        patience_ms = self._members.patience_until_ms(entry.primary)
+        if self._core.now_ms < patience_ms:
+            self._dropped[key] = Dropped(patience_ms - self._back_off_ms, patience_ms, 0)
             return
         known = max(entry.epoch.reign, entry.promised.reign, self._above.pop(key, 0))
         promise = Promise(known + 1, self._core.settings.chooser)
@@ -159,13 +182,16 @@ class Inquiries:
 
     def try_again(self, key: bytes) -> None:
         """Look at the key again after a while: it may still need a primary."""
-        self._retry_ms[key] = self._core.now_ms + BACK_OFF_MS + self._core.settings.chooser % BACK_OFF_MS
+        before = self._dropped.get(key)
+        times = before.times + self._members.ready if before is not None else 0
+        now, delay_ms = self._core.now_ms, self._back_off_ms << min(times, BACK_OFF_DOUBLINGS_MAX)
+        self._dropped[key] = Dropped(now, now + delay_ms, times)
 
     # --- answering -----------------------------------------------------------------------------------------
 
     def asked(self, sender: str, message: Ask) -> None:
         """A member wants to become primary of some sessions."""
-        heard = frozenset(n for n in self._members.alive() if n != sender)
+        heard = frozenset(n for n in self._members.alive() if n != sender and self._members.hears(n))
         for question in message.questions:
             what = c.GivePromise(sender, message.inquiry, question.promise, question.context, question.location, heard)
             self._core.emit(c.Change(question.key, what))
@@ -202,15 +228,18 @@ class Inquiries:
                 inquiry.asked_ms = now
                 for name in sorted(inquiry.waiting):
                     self._to_ask.setdefault(name, []).append(inquiry.question)
-        for key in [k for k, due in self._retry_ms.items() if now >= due]:
-            del self._retry_ms[key]
-            self._core.emit(c.Read((key,), c.Recheck("")))
+        for key, dropped in list(self._dropped.items()):
+            if dropped.due_ms and now >= dropped.due_ms:
+                self._dropped[key] = dropped._replace(due_ms=0)
+                self._core.emit(c.Read((key,), c.Recheck("")))
+            elif not dropped.due_ms and now >= dropped.since_ms + DROPS_REMEMBERED_MS:
+                del self._dropped[key]
 
     def deadline_ms(self) -> int | None:
         """Open inquiries are looked at again soon; retries at their instant."""
-        instants = list(self._retry_ms.values())
+        instants = [dropped.due_ms for dropped in self._dropped.values() if dropped.due_ms]
         if self.open:
-            instants.append(self._core.now_ms + BACK_OFF_MS)
+            instants.append(self._core.now_ms + TICK_MS)
         return min(instants, default=None)
 
     def flush(self) -> None:

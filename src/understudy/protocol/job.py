@@ -31,6 +31,9 @@ class Job:
         self.retry_ms = 0
         """0: not waiting for time alone."""
         self.sent_to = ""
+        self.sent_ms = 0
+        self.unanswered: set[str] = set()
+        """Members that were asked and said nothing for ``claim_ms``: unless they are heard, others are asked."""
         self.relay = ""
         self.denied: set[str] = set()
         """Members that said that they hold nothing."""

@@ -42,6 +42,8 @@ class Joining:
     def start(self, event: c.Started) -> None:
         """The agent has opened its store."""
         self._started = True
+        if event.has_entries or self._core.settings.lives:
+            self._members.keep_earlier_promises()
         awaited = set(event.last_view) - {self._core.me}
         self._doubt(awaited, event.has_entries, waits=bool(awaited) or event.expects_peers)
         self.go_on()

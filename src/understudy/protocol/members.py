@@ -21,6 +21,21 @@ from understudy.protocol.placement import round_robin
 
 TRANSIT_WINDOW_MS = 60_000
 """Clocks drift apart by a few ms in this time."""
+CLOCK_DRIFT_PERCENT = 2
+"""How much faster than ours another member's clock may run: forty times what clocks are slewed by."""
+CLOCK_GRAIN_MS = 2
+"""Both clocks are read in whole milliseconds."""
+FLAPS_BORNE = 3
+"""Times that a member may come back within ``FLAPS_REMEMBERED_MS`` before requests wait for it once more."""
+FLAPS_REMEMBERED_MS = 30_000
+PATIENCE_MS = 100
+"""How long they wait then, from its last word; doubled for each further return."""
+PATIENCE_DOUBLINGS_MAX = 3
+FLAPS_KEPT = FLAPS_BORNE + PATIENCE_DOUBLINGS_MAX
+CALL_DEAD_MS = 1_000
+"""How often a dead member is sent a heartbeat: two may believe it of each other while the network is quiet about it."""
+HEARD_HEARTBEATS = 2
+"""Heartbeats without an answer before a member is no longer said to be heard: one may be lost."""
 
 
 class Standing(enum.StrEnum):
@@ -28,7 +43,7 @@ class Standing(enum.StrEnum):
 
     ALIVE = "alive"
     SUSPECT = "suspect"
-    """Silent for ``lease_ms``: not waited for, not yet replaced."""
+    """No heartbeat of the last ``lease_ms`` was answered: not waited for, not yet replaced."""
     DEAD = "dead"
     LEFT = "left"
 
@@ -41,6 +56,8 @@ class Member:
         self.incarnation = incarnation
         self.standing = Standing.ALIVE
         self.heard_ms = now_ms
+        self.answered_ms = now_ms
+        """When the newest heartbeat that it has answered was sent: both ways between us worked then."""
         self.leaving = False
         self.ready = False
         self.granted_until_ms = 0
@@ -49,6 +66,17 @@ class Member:
         """(our instant, our clock less theirs) of the quickest heartbeat in each of the last windows."""
         self.promised_until_ms = 0
         """Until when we acknowledge no write as a successor of it."""
+        self.returns: list[int] = []
+        """When it came back from being lost, lately; ``blips``: from being suspect."""
+        self.blips: list[int] = []
+
+    def patience_until_ms(self, now_ms: int) -> int:
+        """Until when a link that comes and goes is given the time to come back, before anybody takes its sessions."""
+        instants = self.blips if self.standing is Standing.SUSPECT else self.returns
+        lately = sum(now_ms - instant < FLAPS_REMEMBERED_MS for instant in instants)
+        if lately < FLAPS_BORNE:
+            return 0
+        return self.heard_ms + (PATIENCE_MS << min(lately - FLAPS_BORNE, PATIENCE_DOUBLINGS_MAX))
 
     def note_transit(self, now_ms: int, sent_ms: int) -> None:
         """Learn from a heartbeat how far the two clocks are apart, at most."""
@@ -81,12 +109,21 @@ class Members:
         self._cursor = core.settings.chooser % limits.MEMBERS_MAX
         self.leaving = False
         self.ready = False
+        self._forgotten_until_ms = 0
+        """Until when promises of an earlier life of ours may bind us that this one knows nothing of."""
+        self._next_call_ms = 0
         self.may_publish = False
         """False until our entries have been compared: workers may not serve them in place before."""
 
     @property
     def heartbeat_ms(self) -> int:
         return max(1, self._core.settings.lease_ms // 3)
+
+    @property
+    def promise_ms(self) -> int:
+        """How long a granted lease binds us: the sender's time, on a clock that may run faster than ours."""
+        lease_ms = self._core.settings.lease_ms
+        return lease_ms + CLOCK_GRAIN_MS + lease_ms * CLOCK_DRIFT_PERCENT // 100
 
     def all(self) -> Iterable[Member]:
         return self._by_name.values()
@@ -109,6 +146,18 @@ class Members:
         member = self._by_name.get(name)
         return member is not None and member.is_reachable
 
+    def hears(self, name: str) -> bool:
+        """True if a member has answered one of the last heartbeats: what is sent to it now arrives and is answered."""
+        member = self._by_name.get(name)
+        if member is None or member.standing is not Standing.ALIVE:
+            return False
+        return self._core.now_ms - member.answered_ms <= HEARD_HEARTBEATS * self.heartbeat_ms
+
+    def patience_until_ms(self, name: str) -> int:
+        """Until when nobody takes the sessions of ``name``, because its link comes and goes; 0: no need to wait."""
+        member = self._by_name.get(name)
+        return member.patience_until_ms(self._core.now_ms) if member is not None else 0
+
     def view(self) -> tuple[str, ...]:
         """The names that this member believes to be in the cluster, itself included, in order."""
         return tuple(sorted([self._core.me, *self.reachable()]))
@@ -123,7 +172,8 @@ class Members:
             known.heard_ms = now
             if known.is_reachable:
                 return None
-            known.standing = Standing.ALIVE
+            known.standing, known.answered_ms = Standing.ALIVE, now
+            known.returns = [*known.returns[-FLAPS_KEPT:], now]
             self._core.tell(c.FactKind.MEMBER_RETURNED, member=name)
         else:
             if len(self._by_name) >= limits.MEMBERS_MAX and known is None:
@@ -150,17 +200,14 @@ class Members:
         return True
 
     def heard(self, name: str) -> None:
-        """Anything from a member shows that it is alive."""
-        member = self._by_name[name]
-        member.heard_ms = self._core.now_ms
-        if member.standing is Standing.SUSPECT:
-            member.standing = Standing.ALIVE
+        """Anything from a member shows that it is not dead (that it hears us is shown by an answer alone)."""
+        self._by_name[name].heard_ms = self._core.now_ms
 
     # --- heartbeats and leases -----------------------------------------------------------------------------
 
     def heartbeat(self, sender: Member, message: Heartbeat) -> bool:
         """Grant the lease that a heartbeat asks for; True if the sender has just begun to leave."""
-        sender.promised_until_ms = self._core.now_ms + self._core.settings.lease_ms
+        sender.promised_until_ms = self._core.now_ms + self.promise_ms
         sender.note_transit(self._core.now_ms, message.sent_ms)
         sender.ready = message.ready
         began = message.leaving and not sender.leaving
@@ -172,9 +219,14 @@ class Members:
 
     def granted(self, sender: Member, sent_ms: int) -> None:
         """Take the lease that an acknowledgement grants; never one for a heartbeat from the future."""
-        if sent_ms > self._core.now_ms:
+        now, lease_ms = self._core.now_ms, self._core.settings.lease_ms
+        if sent_ms > now:
             return
-        until = sent_ms + self._core.settings.lease_ms
+        sender.answered_ms = max(sender.answered_ms, sent_ms)
+        if sender.standing is Standing.SUSPECT and now - sender.answered_ms <= lease_ms:
+            sender.standing = Standing.ALIVE
+            sender.blips = [*sender.blips[-FLAPS_KEPT:], now]
+        until = sent_ms + lease_ms
         if until > sender.granted_until_ms:
             sender.granted_until_ms = until
             if self.may_publish:
@@ -198,7 +250,12 @@ class Members:
 
     def hold_until_ms(self, names: Iterable[str]) -> int:
         """Until when we have promised to acknowledge no write as a successor of any of ``names``."""
-        return max((m.promised_until_ms for n in names if (m := self._by_name.get(n)) is not None), default=0)
+        promised = (m.promised_until_ms for n in names if (m := self._by_name.get(n)) is not None)
+        return max((self._forgotten_until_ms, *promised))
+
+    def keep_earlier_promises(self) -> None:
+        """An earlier life of ours may have granted leases a moment ago, to anybody."""
+        self._forgotten_until_ms = self._core.now_ms + self.promise_ms
 
     def announce_leaving(self) -> None:
         self.leaving = True
@@ -215,16 +272,21 @@ class Members:
             if stood_still_ms > self.heartbeat_ms:
                 # Our own loop stood still: that is no silence of theirs.
                 member.heard_ms = min(now, member.heard_ms + stood_still_ms)
-            silent_ms = now - member.heard_ms
-            if member.standing is Standing.ALIVE and silent_ms > settings.lease_ms:
+                member.answered_ms = min(now, member.answered_ms + stood_still_ms)
+            if member.standing is Standing.ALIVE and now - member.answered_ms > settings.lease_ms:
                 member.standing = Standing.SUSPECT
                 self._core.tell(c.FactKind.MEMBER_SUSPECTED, member=member.name)
-            if member.standing is Standing.SUSPECT and silent_ms > settings.dead_ms:
+            if member.standing is Standing.SUSPECT and now - member.heard_ms > settings.dead_ms:
                 dead.append(member)
         if now >= self._next_heartbeat_ms:
             self._next_heartbeat_ms = now + self.heartbeat_ms
             for name in self.reachable():
                 self._core.send(name, self._heartbeat())
+        if now >= self._next_call_ms:
+            self._next_call_ms = now + CALL_DEAD_MS
+            for member in self._by_name.values():
+                if member.standing is Standing.DEAD:
+                    self._core.send(member.name, self._heartbeat())
         return dead
 
     def deadline_ms(self) -> int:

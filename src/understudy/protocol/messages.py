@@ -188,6 +188,8 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=17):
     key: bytes
     have: Context
     hops: int
+    claims: str = ""
+    """The primary that gave the sender no answer: a holder that does not hear it either asks and promotes itself."""
 
 
 class Fetched(msgspec.Struct, frozen=True, array_like=True, tag=18):
@@ -210,6 +212,8 @@ class Forward(msgspec.Struct, frozen=True, array_like=True, tag=19):
     hops: int
     sent_ms: int = 0
     """On the sender's clock, as in its heartbeats: one that was under way for too long is not applied any more."""
+    claims: str = ""
+    """As in Fetch."""
 
 
 class Forwarded(msgspec.Struct, frozen=True, array_like=True, tag=20):

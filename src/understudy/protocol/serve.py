@@ -38,6 +38,7 @@ from understudy.protocol.messages import (
     SettleRequest,
 )
 from understudy.protocol.replicate import Replication
+from understudy.protocol.route import Router, Way
 
 RETRY_MS = 50
 REFUSALS = {
@@ -63,6 +64,7 @@ class Service:
         self._by_origin: dict[c.Ticket | Remote, int] = {}
         """A request that comes again while its job is open opens no second one."""
         self._locator = Locator(core, members)
+        self._router = Router(core, members)
         self.is_cold = False
         """True until those who were there last have been found: nobody can be asked about an old entry yet."""
         self.is_joining = False
@@ -82,7 +84,7 @@ class Service:
         """Another member asks for an entry. While this one doubts what it holds it says nothing: it is asked again."""
         origin = Remote(sender, message.request)
         if not self.is_cold and origin not in self._by_origin:
-            self._start(self._new(origin, FetchRequest(0, message.key, message.have), message.hops))
+            self._start(self._new(origin, FetchRequest(0, message.key, message.have), message.hops, message.claims))
 
     def forward(self, sender: str, message: Forward) -> None:
         """Another member passes a commit on; one that comes very late may have been applied elsewhere since."""
@@ -92,7 +94,7 @@ class Service:
         if self.is_cold or is_late or origin in self._by_origin:
             return
         request = CommitRequest(0, message.key, message.commit, message.acknowledge, message.unprotected_refused)
-        self._start(self._new(origin, request, message.hops))
+        self._start(self._new(origin, request, message.hops, message.claims))
 
     def abandoned(self, ticket: c.Ticket) -> None:
         """The worker has gone; what it committed goes on without it."""
@@ -100,9 +102,11 @@ class Service:
         if job is not None:
             self._unpark(job)
 
-    def _new(self, origin: c.Ticket | Remote, request: Request, hops: int) -> Job:
+    def _new(self, origin: c.Ticket | Remote, request: Request, hops: int, claims: str = "") -> Job:
         now = self._core.now_ms
         job = Job(self._core.next_id(), origin, request, hops, now, now + self._core.settings.commit_timeout_ms)
+        if claims:
+            job.unanswered.add(claims)
         self.jobs[job.id] = job
         self._by_origin[origin] = job.id
         return job
@@ -254,51 +258,18 @@ class Service:
 
     def _route(self, job: Job, entry: Entry) -> None:
         """This member is a backup or a proxy: who is next?"""
-        members, me = self._members, self._core.me
-        if job.hops >= limits.LOCATE_HOPS_MAX and job.is_remote:
-            self._retry(job)
-            return
-        if job.relay and members.is_reachable(job.relay):
-            relay, job.relay = job.relay, ""
-            self._pass_on(job, relay)
-        elif entry.primary != me and members.is_reachable(entry.primary) and entry.primary not in job.denied:
-            self._pass_on(job, entry.primary)
-        elif entry.has_data:
-            first = next((b for b in entry.backups if b == me or (members.is_alive(b) and b not in job.denied)), me)
-            if first == me or job.hops >= limits.LOCATE_HOPS_MAX:
+        hop = self._router.next(job, entry)
+        match hop.way:
+            case Way.PASS_ON:
+                self._router.pass_on(job, hop.to, hop.claims)
+            case Way.CLAIM:
                 self._park(job)
+                job.retry_ms = self._core.now_ms + RETRY_MS
                 self._inquiries.begin(job.key)
-            else:
-                self._pass_on(job, first)
-        else:
-            holder = next((b for b in entry.backups if members.is_alive(b) and b not in job.denied), "")
-            if holder:
-                self._pass_on(job, holder)
-            elif any(members.is_reachable(b) for b in (entry.primary, *entry.backups)):
+            case Way.LATER:
                 self._retry(job)
-            else:
+            case Way.LOCATE:
                 self._locate(job)
-
-    def _pass_on(self, job: Job, to: str) -> None:
-        job.sent_to = to
-        request = job.request
-        if isinstance(request, CommitRequest):
-            self._core.send(
-                to,
-                Forward(
-                    job.id,
-                    job.key,
-                    request.commit,
-                    request.acknowledge,
-                    request.unprotected_refused,
-                    job.hops + 1,
-                    self._core.now_ms,
-                ),
-            )
-        else:
-            assert isinstance(request, FetchRequest)
-            self._core.send(to, Fetch(job.id, job.key, request.have, job.hops + 1))
-        job.retry_ms = self._core.now_ms + 4 * RETRY_MS
 
     def fetched(self, sender: str, message: Fetched) -> None:
         """Another member's answer to a fetch."""
@@ -333,6 +304,7 @@ class Service:
         if job is None or job.sent_to != sender:
             return None
         job.sent_to = ""
+        job.unanswered.discard(sender)
         return job
 
     def _denied(self, job: Job, sender: str) -> None:
@@ -370,7 +342,7 @@ class Service:
             case Finding.ENDED:
                 self._end(job)
             case Finding.HELD:
-                self._pass_on(job, found.holder)
+                self._router.pass_on(job, found.holder)
             case Finding.LATER:
                 self._retry(job)
 
@@ -414,7 +386,7 @@ class Service:
                 self._core.emit(c.Read((self.jobs[job_id].key,), c.ServeJob(job_id)))
 
     def _retry(self, job: Job) -> None:
-        job.sent_to = ""
+        job.sent_to = job.relay = ""
         job.retry_ms = self._core.now_ms + RETRY_MS
 
     def silent(self, name: str) -> None:
@@ -438,6 +410,8 @@ class Service:
                 self._go_on(job, self._locator.conclude(job))
             elif job.retry_ms and now >= job.retry_ms:
                 job.retry_ms = 0
+                if job.sent_to and now - job.sent_ms >= self._core.settings.claim_ms:
+                    job.unanswered.add(job.sent_to)
                 if isinstance(job.request, CommitRequest) and job.request.commit.creates is not None:
                     self._create(job, job.request)
                 else:

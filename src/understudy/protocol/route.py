@@ -1,0 +1,95 @@
+"""Where a request goes next, when this member is not the session's primary.
+
+To the primary, while it answers. To the holder that is first in its place, with a *claim*, when the primary is gone or
+has said nothing for ``claim_ms``: no request waits for the detector. That holder relays while it hears the primary
+itself; else it asks, promises and promotes itself (``inquire``).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from understudy import limits
+from understudy.model.entry import Entry
+from understudy.protocol.core import Core
+from understudy.protocol.job import Job
+from understudy.protocol.members import Members
+from understudy.protocol.messages import CommitRequest, Fetch, FetchRequest, Forward
+
+
+class Way(enum.Enum):
+    """What is to be done with a request."""
+
+    PASS_ON = 1
+    CLAIM = 2
+    """This member is the first living holder: it asks the others."""
+    LATER = 3
+    """Who holds the session may come back: try again."""
+    LOCATE = 4
+    """Nobody who holds the session is there: ask all."""
+
+
+class Hop(NamedTuple):
+    """A way, with the member to pass on to and the primary that is claimed from."""
+
+    way: Way
+    to: str = ""
+    claims: str = ""
+
+
+class Router:
+    """Decides the way of every request of one member, and sends what is passed on."""
+
+    def __init__(self, core: Core, members: Members) -> None:
+        self._core = core
+        self._members = members
+
+    def next(self, job: Job, entry: Entry) -> Hop:
+        """The way of ``job`` from a member that holds ``entry`` as a backup or a proxy."""
+        me, primary = self._core.me, entry.primary
+        if job.hops >= limits.LOCATE_HOPS_MAX and job.is_remote:
+            return Hop(Way.LATER)
+        if job.relay and self._answers(job, job.relay):
+            return Hop(Way.PASS_ON, job.relay)
+        if primary != me and self._answers(job, primary):
+            return Hop(Way.PASS_ON, primary)
+        if entry.has_data:
+            first = next((b for b in entry.backups if b == me or self._answers(job, b)), me)
+            if first == me or job.hops >= limits.LOCATE_HOPS_MAX:
+                return Hop(Way.CLAIM)
+            return Hop(Way.PASS_ON, first, primary)
+        holder = next((b for b in entry.backups if self._answers(job, b)), "")
+        if holder:
+            return Hop(Way.PASS_ON, holder, primary)
+        if any(self._members.is_reachable(holder) for holder in (primary, *entry.backups)):
+            return Hop(Way.LATER)
+        return Hop(Way.LOCATE)
+
+    def _answers(self, job: Job, name: str) -> bool:
+        """True unless a member is silent, has denied that it holds the session, or has left this job unanswered while
+        it is not heard (one that is heard has work to do, or a frame was lost)."""
+        if name in job.denied or not self._members.is_alive(name):
+            return False
+        return name not in job.unanswered or self._members.hears(name)
+
+    def pass_on(self, job: Job, to: str, claims: str = "") -> None:
+        """Send a job to the member that is closer. It is looked at again when no answer has come in ``claim_ms``."""
+        core, request = self._core, job.request
+        job.sent_to, job.sent_ms = to, core.now_ms
+        if isinstance(request, CommitRequest):
+            forward = Forward(
+                job.id,
+                job.key,
+                request.commit,
+                request.acknowledge,
+                request.unprotected_refused,
+                job.hops + 1,
+                core.now_ms,
+                claims,
+            )
+            core.send(to, forward)
+        else:
+            assert isinstance(request, FetchRequest)
+            core.send(to, Fetch(job.id, job.key, request.have, job.hops + 1, claims))
+        job.retry_ms = core.now_ms + core.settings.claim_ms
