@@ -82,13 +82,10 @@ class AsgiResponse:
     def _with_ours(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """The application's headers and the session's."""
         vary = b", ".join(value for name, value in headers if name.lower() == b"vary").decode("latin-1")
-        ours = session_headers(
-            self._session,
-            self._client.config,
-            vary=vary,
-            is_https=self._scope.get("scheme") in ("https", "wss"),
-            is_persistent=self._is_persistent,
-        )
+        config = self._client.config
+        is_https = self._scope.get("scheme") in ("https", "wss")
+        max_age_s = config.idle_timeout_ms // 1000 if self._is_persistent else None
+        ours = session_headers(self._session, config, vary=vary, is_https=is_https, max_age_s=max_age_s)
         kept = [(name, value) for name, value in headers if name.lower() != b"vary"]
         return kept + [(name.lower().encode(), value.encode("latin-1")) for name, value in ours]
 

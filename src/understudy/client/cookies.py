@@ -25,14 +25,14 @@ def cookie_in(header: str, name: str) -> str:
 
 
 def session_headers(
-    session: Session, config: Config, *, vary: str, is_https: bool, is_persistent: bool = False
+    session: Session, config: Config, *, vary: str, is_https: bool, max_age_s: int | None = None
 ) -> list[tuple[str, str]]:
     """What a committed session adds to its response: ``Vary``, ``Set-Cookie``, the header for tests; each if needed.
 
     Args:
         vary: what the response varies by already; what is returned stands in its place.
-        is_persistent: the cookie outlives the browser. It is then renewed at the rate at which accesses are recorded,
-            so that it does not end before the session does.
+        max_age_s: how long the cookie lives; None: until the browser is closed. A cookie with a lifetime is renewed at
+            the rate at which accesses are recorded, so that it does not end before the session does.
     """
     visit = session.visit
     headers = []
@@ -42,9 +42,8 @@ def session_headers(
         headers.append(("Vary", vary))
     cookie = visit.cookie_now
     if cookie is not None:
-        is_renewed = bool(cookie) and is_persistent and visit.renewed_ms >= config.touch_every_ms
+        is_renewed = bool(cookie) and max_age_s is not None and visit.renewed_ms >= config.touch_every_ms
         if cookie != visit.cookie or is_renewed:
-            max_age_s = config.idle_timeout_ms // 1000 if is_persistent else None
             headers.append(("Set-Cookie", set_cookie(config, cookie, is_https=is_https, max_age_s=max_age_s)))
     if config.protected_header and visit.wrote:
         headers.append((PROTECTED_HEADER, "1" if session.protected else "0"))

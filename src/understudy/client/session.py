@@ -223,6 +223,17 @@ class Session(MutableMapping[str, Any]):
             except Exception as error:
                 self._failure = error
 
+    async def replace(self, cookie: str) -> None:
+        """End the session that the browser's cookie opens; this one, which began without it, takes its place.
+
+        Both are done by the commit. Raises: SessionUnavailable.
+        """
+        visit = self._ready()
+        opened = await self._runs.arun(open_session(self._runs.world, cookie))
+        visit.cookie = cookie
+        if opened.opening in (Opening.CURRENT, Opening.GRACE):
+            visit.ends = opened
+
     def _ready(self) -> Visit:
         self.accessed = True
         if self.visit.opened is None:
