@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from understudy.protocol import messages as m
 from understudy.protocol.core import Core
 from understudy.protocol.members import Member, Members, Standing
 
+KEY = b"k" * 16
 LEASE_MS, DEAD_MS = 250, 5_000
 BEAT_MS = LEASE_MS // 3
 PROMISE_MS = 257
@@ -21,7 +23,7 @@ PROMISE_MS = 257
 class View:
     """One member's view, on a clock that a test moves."""
 
-    def __init__(self, *names: str, now_ms: int = 10_000, **settings: int) -> None:
+    def __init__(self, *names: str, now_ms: int = 10_000, **settings: Any) -> None:
         self.core = Core(c.Settings("a", 101, 11, lease_ms=LEASE_MS, dead_ms=DEAD_MS, **settings))
         self.core.now_ms = now_ms
         self.members = Members(self.core)
@@ -322,17 +324,40 @@ def test_a_copy_is_never_placed_here_nor_where_it_may_not_be() -> None:
     view.members.lost("b", 1)
     view.members.heartbeat(view["c"], m.Heartbeat(0, leaving=True))
     view["d"].standing = Standing.SUSPECT
-    assert {view.members.place(5, exclude=("e",)) for _ in range(8)} == {("f",)}
-    assert view.members.place(1, exclude=("e", "f")) == ()
+    assert {view.members.place(KEY, 5, exclude=("e",)) for _ in range(8)} == {("f",)}
+    assert view.members.place(KEY, 1, exclude=("e", "f")) == ()
 
 
 def test_copies_are_spread_evenly() -> None:
     """S37: three hundred sessions over three peers: a hundred each."""
     view = View("b", "c", "d")
-    assert Counter(view.members.place(1)[0] for _ in range(300)) == {"b": 100, "c": 100, "d": 100}
+    assert Counter(view.members.place(KEY, 1)[0] for _ in range(300)) == {"b": 100, "c": 100, "d": 100}
 
 
 @pytest.mark.parametrize(("count", "given"), [(0, 0), (1, 1), (2, 2), (3, 2)])
 def test_there_are_no_more_copies_than_peers(count: int, given: int) -> None:
     """Fewer are given where there are fewer."""
-    assert len(View("b", "c").members.place(count)) == given
+    assert len(View("b", "c").members.place(KEY, count)) == given
+
+
+def test_a_copy_goes_to_another_zone_if_there_is_one() -> None:
+    """S37: members say their zones in their heartbeats; a zone that holds a copy already comes last, a dead holder's
+    zone is free again."""
+    view = View("b", "c", "d", zone="x")
+    for name, zone in (("b", "x"), ("c", "y"), ("d", "z")):
+        view.members.heartbeat(view[name], m.Heartbeat(0, zone=zone))
+    assert {view.members.place(KEY, 1)[0] for _ in range(6)} == {"c", "d"}
+    assert {view.members.place(KEY, 1, exclude=("c",))[0] for _ in range(6)} == {"d"}
+    view.members.heartbeat(view["d"], m.Heartbeat(0, zone="y"))
+    assert {view.members.place(KEY, 1, exclude=("c",))[0] for _ in range(6)} == {"b", "d"}
+    view.members.lost("c", 1)
+    assert {view.members.place(KEY, 1, exclude=("c",))[0] for _ in range(6)} == {"d"}
+
+
+def test_a_place_is_presumed_only_where_it_is_computed() -> None:
+    """With round-robin somebody must tell; with rendezvous the key gives ``copies`` + 1 members, which may be us."""
+    assert View("b", "c", "d").members.presumed(KEY) == ()
+    view = View("b", "c", "d", placement="rendezvous")
+    everybody = {name for n in range(64) for name in view.members.presumed(bytes([n]) * 16)}
+    assert everybody == {"b", "c", "d"}
+    assert {len(view.members.presumed(bytes([n]) * 16)) for n in range(64)} == {1, 2}

@@ -200,6 +200,8 @@ def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> S
         incarnation=incarnation,
         chooser=chooser,
         copies=config.copies,
+        placement=config.placement,
+        zone=config.zone or "",
         lease_ms=config.lease_ms,
         dead_ms=config.dead_ms,
         claim_ms=config.claim_ms,

@@ -29,6 +29,7 @@ STORE_BYTES_CEILING = 1 << 44
 
 NAME_PATTERN = rf"[a-z0-9-]{{1,{limits.MEMBER_NAME_CHARS_MAX}}}"
 CLUSTER_PATTERN = rf"[A-Za-z0-9_-]{{1,{limits.CLUSTER_NAME_CHARS_MAX}}}"
+ZONE_PATTERN = rf"[A-Za-z0-9._-]{{1,{limits.MEMBER_NAME_CHARS_MAX}}}"
 APPLICATION_PATTERN = rf"[A-Za-z0-9_.:/-]{{1,{limits.APPLICATION_NAME_CHARS_MAX}}}"
 COOKIE_NAME_PATTERN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}"
 COOKIE_PATH_PATTERN = r"/[\x21-\x3a\x3c-\x7e]{0,1023}"
@@ -131,6 +132,16 @@ _CLUSTER = (
         rule=f"1 to {limits.MEMBER_NAME_CHARS_MAX} of a-z, 0-9 and -",
         default_note="the first label of the host name",
     ),
+    Option(
+        "zone",
+        "cluster",
+        "str",
+        None,
+        "what fails together with this member (a rack, a hall): copies go to another zone where there is one",
+        optional=True,
+        pattern=ZONE_PATTERN,
+        rule=f"1 to {limits.MEMBER_NAME_CHARS_MAX} of A-Z, a-z, 0-9 and . _ -",
+    ),
     Option("listen", "cluster", "address", None, "HOST:PORT at which the other members reach this one", optional=True),
     Option("seeds", "cluster", "addresses", (), "HOST:PORT of members to join, comma separated in the variable"),
     Option("multicast", "cluster", "bool", False, "find members by multicast, beside the seeds"),
@@ -191,9 +202,9 @@ _MANAGER = (
         "manager",
         "choice",
         "round-robin",
-        "how backups are chosen",
-        choices=("round-robin",),
-        planned=("rendezvous",),
+        "how backups are chosen: in turn, or by key and name, so that no member keeps a note of each session;"
+        " the same on all members",
+        choices=("round-robin", "rendezvous"),
     ),
     _duration("idle_timeout", "manager", "30m", "a session unused for this long expires", 1000, "request"),
     _duration(

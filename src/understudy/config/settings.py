@@ -28,6 +28,7 @@ class Config:
 
     name: str
     member: str
+    zone: str | None
     listen: Address | None
     seeds: tuple[Address, ...]
     multicast: bool
@@ -46,7 +47,7 @@ class Config:
     forget_ms: int
     manager_class: Literal["LocalManager", "BackupManager"]
     copies: int
-    placement: Literal["round-robin"]
+    placement: Literal["round-robin", "rendezvous"]
     idle_timeout_ms: int
     absolute_timeout_ms: int | None
     acknowledge: Literal["backup", "local", "none"]

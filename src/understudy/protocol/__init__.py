@@ -41,6 +41,12 @@ The flight of a change (``serve``, ``replicate``)
     (the row is marked, or the list of backups is short): a later life must know which changes users were told of. A
     read that shows a change in flight waits for it as its writer does.
 
+Who holds it (``placement``, ``locate``)
+    A copy goes to another zone than the primary's where there is one. With ``round-robin`` the members take turns, and
+    everybody is told where each session is and keeps a proxy entry. With ``rendezvous`` the backup follows from key and
+    names: nobody is told and no proxy is kept; a member that holds nothing asks whom the cookie names, then whom the
+    key gives. Either way, when that fails, it asks all.
+
 Make before break (``replicate``)
     A holder is given up only by ``Release``, sent when every holder of the new list has everything; until then the
     old ones stay listed. A member that learns that it is no longer listed keeps its copy until that message comes, and

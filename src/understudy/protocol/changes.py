@@ -39,6 +39,8 @@ def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcom
         case c.CopyIn(delta=delta):
             return roles.copied(entry, delta, me, now)
         case c.Learn(location=location):
+            if entry is None and env.settings.computes_places:
+                return Outcome.UNCHANGED, None
             return roles.learned(entry, me, location, now)
         case c.GivePromise(promise=promise, location=location, heard=heard):
             return roles.promised(entry, promise, me, location, heard)

@@ -15,6 +15,7 @@ from understudy.model.commit import Commit, Outcome
 from understudy.model.delta import Delta
 from understudy.model.entry import Entry, Epoch, Location, Promise
 from understudy.protocol.messages import CommitAnswer, FetchAnswer, MemberMessage, Request
+from understudy.protocol.placement import RENDEZVOUS, ROUND_ROBIN
 
 Ticket = int
 """Names one request of a worker; the executor knows which connection it belongs to."""
@@ -457,6 +458,8 @@ class Settings(msgspec.Struct, frozen=True):
     chooser: int
     """Hash of member and incarnation, for epochs."""
     copies: int = 1
+    placement: str = ROUND_ROBIN
+    zone: str = ""
     lease_ms: int = 250
     dead_ms: int = 5_000
     claim_ms: int = 100
@@ -470,3 +473,8 @@ class Settings(msgspec.Struct, frozen=True):
     bytes_max: int = 1 << 20
     lives: frozenset[int] = frozenset()
     """Earlier incarnations of this member whose commits its store may still hold unanswered."""
+
+    @property
+    def computes_places(self) -> bool:
+        """True if any member can work out who holds a session: places are not announced, and not kept."""
+        return self.placement == RENDEZVOUS

@@ -158,7 +158,8 @@ class Inquiries:
         old = [b for b in question.location.backups if b != self._core.me]
         holders = [n for n in old if n in inquiry.answers and self._members.is_alive(n)]
         lacking = self._core.settings.copies - len(holders)
-        chosen = self._members.place(lacking, exclude=(*holders, question.location.primary)) if lacking > 0 else ()
+        exclude = (*holders, question.location.primary)
+        chosen = self._members.place(question.key, lacking, exclude) if lacking > 0 else ()
         if lacking > len(chosen) and self._members.is_alive(question.location.primary):
             chosen = (*chosen, question.location.primary)
         hold_ms = max(inquiry.hold_ms, self._hold_for(question.location))

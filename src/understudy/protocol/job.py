@@ -37,6 +37,8 @@ class Job:
         self.relay = ""
         self.denied: set[str] = set()
         """Members that said that they hold nothing."""
+        self.hinted: set[str] = set()
+        """Members that were asked because they may well hold it."""
         self.located: dict[str, Located] = {}
         self.locating: set[str] = set()
         self.locating_until_ms = 0

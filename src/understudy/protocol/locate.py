@@ -53,6 +53,15 @@ class Locator:
         self._left = float(limits.LOCATES_PER_SECOND_MAX)
         self._filled_ms = 0
 
+    def hint(self, job: Job) -> str:
+        """Who may hold the session, where places are computed and not told: the member that the cookie names, then
+        those that the key gives, each once; "" when all of them were asked, or places are told."""
+        presumed = self._members.presumed(job.key)
+        named = (getattr(job.request, "route", ""), *presumed) if presumed else ()
+        hint = next((n for n in named if self._members.is_alive(n) and n not in job.hinted), "")
+        job.hinted.add(hint)
+        return hint
+
     def ask(self, job: Job) -> Found:
         """Ask all members about a job's key, unless it was answered "unknown" a moment ago."""
         now = self._core.now_ms

@@ -17,7 +17,7 @@ from understudy import limits
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.messages import Heartbeat, HeartbeatAck
-from understudy.protocol.placement import round_robin
+from understudy.protocol.placement import ORDERS, Candidate, chosen
 
 TRANSIT_WINDOW_MS = 60_000
 """Clocks drift apart by a few ms in this time."""
@@ -60,6 +60,7 @@ class Member:
         """When the newest heartbeat that it has answered was sent: both ways between us worked then."""
         self.leaving = False
         self.ready = False
+        self.zone = ""
         self.granted_until_ms = 0
         """Until when it acknowledges no write as a successor of ours."""
         self._transit_ms: list[tuple[int, int]] = []
@@ -209,7 +210,7 @@ class Members:
         """Grant the lease that a heartbeat asks for; True if the sender has just begun to leave."""
         sender.promised_until_ms = self._core.now_ms + self.promise_ms
         sender.note_transit(self._core.now_ms, message.sent_ms)
-        sender.ready = message.ready
+        sender.ready, sender.zone = message.ready, message.zone
         began = message.leaving and not sender.leaving
         sender.leaving = message.leaving
         self._core.send(sender.name, HeartbeatAck(message.sent_ms))
@@ -293,17 +294,39 @@ class Members:
         return self._next_heartbeat_ms
 
     def _heartbeat(self) -> Heartbeat:
-        return Heartbeat(self._core.now_ms, self.leaving, self.ready)
+        return Heartbeat(self._core.now_ms, self.leaving, self.ready, self._core.settings.zone)
 
     # --- placement -----------------------------------------------------------------------------------------
 
-    def place(self, count: int, exclude: Iterable[str] = ()) -> tuple[str, ...]:
-        """``count`` members for copies: alive, staying, not in ``exclude``; fewer if there are fewer."""
+    def place(self, key: bytes, count: int, exclude: Iterable[str] = ()) -> tuple[str, ...]:
+        """``count`` members for copies of a session whose primary is here: alive, staying, not in ``exclude`` (where
+        copies are, or may not be), in other zones than the primary and those if that can be; fewer if there are fewer.
+        """
         excluded = set(exclude)
-        candidates = [
-            m.name
-            for m in self._by_name.values()
-            if m.standing is Standing.ALIVE and not m.leaving and m.name not in excluded
-        ]
+        candidates = [c for c in self._candidates() if c.name not in excluded]
+        zones = {m.zone for n in excluded if (m := self._by_name.get(n)) is not None and m.standing is Standing.ALIVE}
         self._cursor += 1
-        return round_robin(candidates, self._cursor, count)
+        settings = self._core.settings
+        return chosen(ORDERS[settings.placement], key, candidates, self._cursor, count, {*zones, settings.zone})
+
+    def can_place(self, exclude: Iterable[str] = ()) -> bool:
+        """True if there is a member that could take a copy, beside those in ``exclude``."""
+        excluded = set(exclude)
+        return any(candidate.name not in excluded for candidate in self._candidates())
+
+    def presumed(self, key: bytes) -> tuple[str, ...]:
+        """Where a session is by its key alone, as far as this member's view is everybody's; ``()`` if places are told.
+
+        Guarantee: of these at least one holds it: whoever is primary, its backup is the first of another zone.
+        """
+        settings = self._core.settings
+        if not settings.computes_places:
+            return ()
+        everybody = [*self._candidates(), Candidate(self._core.me, settings.zone)]
+        found = chosen(ORDERS[settings.placement], key, everybody, 0, settings.copies + 1)
+        return tuple(name for name in found if name != self._core.me)
+
+    def _candidates(self) -> list[Candidate]:
+        return [
+            Candidate(m.name, m.zone) for m in self._by_name.values() if m.standing is Standing.ALIVE and not m.leaving
+        ]

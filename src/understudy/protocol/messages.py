@@ -26,6 +26,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=1):
     sent_ms: int
     leaving: bool = False
     ready: bool = True
+    zone: str = ""
 
 
 class HeartbeatAck(msgspec.Struct, frozen=True, array_like=True, tag=2):

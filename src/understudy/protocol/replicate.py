@@ -171,7 +171,7 @@ class Replication:
         lacking = max(self._core.settings.copies - len(good), 1 if widen else 0)
         if lacking <= 0 or entry.ended:
             return False
-        chosen = self._members.place(lacking, exclude=entry.backups)
+        chosen = self._members.place(key, lacking, exclude=entry.backups)
         if not chosen:
             return False
         for member in chosen:
@@ -275,7 +275,7 @@ class Replication:
     def _nobody_can_help(self, flight: Flight) -> bool:
         if any(self._members.is_reachable(h) for h in flight.holders(self._core.me)):
             return False
-        return not self._members.place(1, exclude=flight.location.backups)
+        return not self._members.can_place(exclude=flight.location.backups)
 
     def _finish(self, flight: Flight, protected: int) -> None:
         if flight.numbers or flight.waiters or self.flights.get(flight.key) is not flight:

@@ -122,7 +122,7 @@ class Service:
             self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
 
     def _create(self, job: Job, request: CommitRequest) -> None:
-        backups = self._members.place(self._core.settings.copies)
+        backups = self._members.place(job.key, self._core.settings.copies)
         if len(backups) < self._core.settings.copies:
             if self.is_joining and request.acknowledge is AcknowledgeMode.BACKUP:
                 self._retry(job)
@@ -180,7 +180,7 @@ class Service:
             self._give(job, entry)
 
     def _may_protect(self, entry: Entry) -> bool:
-        return any(self._members.is_alive(b) for b in entry.backups) or bool(self._members.place(1))
+        return any(self._members.is_alive(b) for b in entry.backups) or self._members.can_place()
 
     def _give(self, job: Job, entry: Entry) -> None:
         """The entry itself, to who asked."""
@@ -316,6 +316,8 @@ class Service:
     def _not_here(self, job: Job) -> None:
         if isinstance(job.request, SettleRequest):
             self._answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
+        elif not job.is_remote and (hint := self._locator.hint(job)):
+            self._pass_on(job, hint)
         else:
             self._locate(job)
 

@@ -56,7 +56,9 @@ class Sweeps:
     # --- announcements -------------------------------------------------------------------------------------
 
     def announce(self, key: bytes, location: Location) -> None:
-        """Let everybody know where a session is, soon."""
+        """Let everybody know where a session is, soon; where that is computed, only that it has ended."""
+        if self._core.settings.computes_places and not location.ended:
+            return
         if not self._places:
             self._announce_ms = self._core.now_ms + ANNOUNCE_MS
         self._places[key] = location
@@ -234,15 +236,15 @@ class Sweeps:
         if entry is None or entry.ended:
             return
         if entry.role is Role.BACKUP and self._core.me in entry.backups:
-            others = self._members.place(1, exclude=(entry.primary, *entry.backups))
-            if self._members.is_alive(entry.primary) and others:
+            others = self._members.can_place(exclude=(entry.primary, *entry.backups))
+            if others and self._members.is_alive(entry.primary):
                 self._leave_remaining += 1
             return
         if entry.role is not Role.PRIMARY:
             return
         heirs = [b for b in entry.backups if self._is_heir(b)]
         if key in self._replication.flights:
-            self._leave_remaining += 1 if heirs or self._members.place(1) else 0
+            self._leave_remaining += 1 if heirs or self._members.can_place() else 0
         elif heirs:
             self._leave_remaining += 1
             self._core.emit(c.Change(key, c.HandOver(heirs[0])))
