@@ -317,7 +317,7 @@ class Service:
         if isinstance(job.request, SettleRequest):
             self._answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
         elif not job.is_remote and (hint := self._locator.hint(job)):
-            self._pass_on(job, hint)
+            self._router.pass_on(job, hint)
         else:
             self._locate(job)
 
