@@ -13,16 +13,16 @@ reached the answer is 503 with ``Retry-After``; an application may register its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from flask import Flask, Request, Response, request
 from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
 
 from understudy.client.flasklike import FlaskSession, add_headers, configured, expiration, refusal
+from understudy.client.late_parts import LateParts
 from understudy.client.runtime import REFUSALS, Runtime
 from understudy.cluster import Cluster
 from understudy.config import Config
@@ -103,39 +103,13 @@ class UnderstudyInterface(SessionInterface):
             add()  # one attribute could not be stored: the rest was, and may be a session that began just now
             raise
         add()
-        if response.is_streamed:
+        if response.is_streamed and not response.direct_passthrough:  # no file, which the server may send itself
             finish = partial(client.finish, session.understudy, late=True)
-            if not response.direct_passthrough:  # a file, which changes no session and which the server may send itself
-                response.response = _Stream(response.response, finish)
-            response.call_on_close(finish)  # also when the client goes away in the middle
+            response.response = LateParts(response.response, finish)
 
     @property
     def _config(self) -> Config:
         return self._runtime.client().config
-
-
-class _Stream:
-    """The parts of a streaming response; what they change is committed before the server tells that this was all."""
-
-    def __init__(self, parts: Iterable[Any], finish: Callable[[], None]) -> None:
-        self._parts = parts
-        self._iterator = iter(parts)
-        self._finish = finish
-
-    def __iter__(self) -> _Stream:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return next(self._iterator)
-        except StopIteration:
-            self._finish()
-            raise
-
-    def close(self) -> None:
-        close = getattr(self._parts, "close", None)
-        if close is not None:
-            close()
 
 
 def _replace(response: Response, error: Exception) -> None:

@@ -206,6 +206,37 @@ def flask_app(**keywords: Any) -> App:
     return app
 
 
+def pyramid_app(**keywords: Any) -> App:
+    from pyramid.config import Configurator  # here, because it is slow to import
+    from pyramid.response import Response as PyramidResponse
+
+    from understudy.pyramid import UnderstudySessionFactory
+
+    factory = UnderstudySessionFactory(**keywords)
+
+    def view(request: Any) -> Any:
+        # A view that never asks for its session is not given it here either.
+        result = app.view(_Lazily(request))
+        response = PyramidResponse(content_type="text/plain", headerlist=[("Vary", "Accept")])
+        if isinstance(result, str):
+            response.text = result
+        else:
+            response.app_iter = (part.encode() for part in result)
+        return response
+
+    with Configurator() as config:
+        config.include("understudy.pyramid")
+        config.set_session_factory(factory)
+        config.add_route("view", "/")
+        config.add_view(view, route_name="view")
+    application = config.make_wsgi_app()
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_wsgi(application, cookie, scheme, on_first_byte),
+        lambda: factory.cluster,
+    )
+    return app
+
+
 # --- ASGI ------------------------------------------------------------------------------------------------------------
 
 
@@ -434,4 +465,5 @@ ADAPTERS: dict[str, Callable[..., App]] = {
     "asgi": asgi_app,
     "starlette": starlette_app,
     "aiohttp": aiohttp_app,
+    "pyramid": pyramid_app,
 }
