@@ -179,7 +179,7 @@ def wait_for_leases(client: Client) -> None:
 
 
 def has_lease(client: Client) -> bool:
-    return client.member.leases.until_ms(MEMBERS[1]) > client.member.store.now_ms()
+    return client.member.lease_until_ms(MEMBERS[1]) > client.member.store.now_ms()
 
 
 def _end_with_parent() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from understudy.client.named_map import NamedLayout
 from understudy.client.replicated_map import LazyReplicatedMap
 from understudy.client.runtime import Runtime
@@ -34,7 +32,8 @@ class Cluster:
     """The cluster as this process sees it. Nothing is opened before it is used; safe to make at import."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
+        """What gives this process's client; for adapters and tests."""
         self.manager = Manager(runtime)
 
     @classmethod
@@ -48,7 +47,7 @@ class Cluster:
     @property
     def member(self) -> str:
         """This member's name, also the route in its cookies."""
-        return self._runtime.client().member.name
+        return self.runtime.client().member.name
 
     def map(self, name: str) -> LazyReplicatedMap:
         """A replicated dictionary: the same at every member under the same name, see ``LazyReplicatedMap``.
@@ -56,16 +55,16 @@ class Cluster:
         Good for flags, counters and caches of moderate size: it is spread over 256 entries, each of which may have
         ``session_bytes_max`` bytes and is replicated whole when a copy is new. Nothing is opened before it is used.
         """
-        return LazyReplicatedMap(self._runtime, NamedLayout(name))
+        return LazyReplicatedMap(self.runtime, NamedLayout(name))
 
     def status(self) -> dict[str, Any]:
         """What ``understudy status --json`` shows: members, their standing, sessions per role.
 
         Raises: AgentUnavailable, SessionUnavailable. Cost: one round trip to the agent; without one, one look-up.
         """
-        client = self._runtime.client()
-        if client.member.has_agent:
-            told: dict[str, Any] = msgspec.json.decode(client.member.agent.control("status"))
+        client = self.runtime.client()
+        told = client.member.status()
+        if told is not None:
             return told
         with client.member.store.view() as view:
             counts = view.counts()

@@ -12,6 +12,9 @@ import os
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from understudy.client.agent_link import AgentLink
 from understudy.client.async_link import AsyncAgentLink
@@ -61,10 +64,16 @@ class Member:
         self.agent = AgentLink(self._starter, **self._timeouts)
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncAgentLink] = weakref.WeakKeyDictionary()
 
-    @property
-    def has_agent(self) -> bool:
-        """False while workers commit in the store themselves."""
-        return self._store_link is None
+    def lease_until_ms(self, peer: str) -> int:
+        """When the lease that a peer has granted this member ends, on the store clock."""
+        return self.leases.until_ms(peer)
+
+    def status(self) -> dict[str, Any] | None:
+        """What the agent tells; None while workers commit in the store themselves."""
+        if self._store_link is not None:
+            return None
+        told: dict[str, Any] = msgspec.json.decode(self.agent.control("status"))
+        return told
 
     def ask(self, asked: Ask) -> Answer:
         """The answer of whoever writes the store: this process itself, or the agent. Raises: see the links."""

@@ -6,15 +6,16 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from understudy.client import drivers
-from understudy.client.conversation import Conversation, commit
-from understudy.client.member import Member, member_of
+from understudy.client.conversation import Answer, Ask, Conversation, commit
+from understudy.client.member import member_of
 from understudy.client.session import Session
-from understudy.client.visit import Settings, Visit, World
+from understudy.client.visit import Settings, Views, Visit, World
 from understudy.config import Config
 from understudy.errors import AgentUnavailable, SessionUnavailable, StoreFull
+from understudy.model.ids import Keys
 from understudy.protocol.messages import AcknowledgeMode
 
 _Result = TypeVar("_Result")
@@ -27,16 +28,35 @@ REFUSAL_TEXT = "The session cannot be reached just now. Please try again in a mo
 """What that answer says: plain text, and nothing of what the application wanted to say."""
 
 
+class Access(Protocol):
+    """A process's way to its member: ``client.member.Member``, or one of ``understudy.testing``."""
+
+    name: str
+    keys: Keys
+
+    @property
+    def store(self) -> Views: ...
+
+    def lease_until_ms(self, peer: str) -> int: ...
+
+    def ask(self, asked: Ask) -> Answer: ...
+
+    async def aask(self, asked: Ask) -> Answer: ...
+
+    def status(self) -> dict[str, Any] | None:
+        """What the agent tells of the cluster; None without an agent."""
+
+
 class Client:
     """One application's sessions in one process."""
 
-    def __init__(self, config: Config, member: Member) -> None:
+    def __init__(self, config: Config, member: Access) -> None:
         self.config = config
         self.member = member
         self.pid = os.getpid()
         self.world = World(
             store=member.store,
-            lease_until_ms=member.leases.until_ms,
+            lease_until_ms=member.lease_until_ms,
             keys=member.keys,
             settings=settings_of(config),
             random_bytes=os.urandom,
@@ -68,18 +88,24 @@ class Client:
         return await drivers.arun(conversation, self.member.aask)
 
 
+stand_in: Callable[[Runtime], Client] | None = None
+"""What gives clients instead of this process's member: ``understudy.testing`` sets it, nothing else does."""
+
+
 class Runtime:
     """Makes the client at the first request of each process: importing an application starts nothing."""
 
     def __init__(self, config: Callable[[], Config]) -> None:
         """``config``: called once in each process, at its first request. Raises there: ConfigurationError."""
-        self._config = config
+        self.config = config
         self._client: Client | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
     def client(self) -> Client:
         """This process's client. Raises: ConfigurationError, DirectoryError. Cost: well below 1 µs after the first."""
+        if stand_in is not None:
+            return stand_in(self)
         client = self._client
         if client is not None and client.pid == os.getpid():
             return client
@@ -88,7 +114,7 @@ class Runtime:
         with self._lock:
             client = self._client
             if client is None or client.pid != os.getpid():
-                config = self._config()
+                config = self.config()
                 client = self._client = Client(config, member_of(config))
             return client
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 from understudy import limits
 from understudy.client.draft import Changes, Draft
@@ -13,7 +12,6 @@ from understudy.client.visit import World
 from understudy.model.commit import Creation
 from understudy.model.entry import Attributes, Entry, Key, Role, names_session
 from understudy.model.ids import KEY_BYTES
-from understudy.store import Counts
 
 
 class AttributesView(Mapping[str, Any]):
@@ -77,7 +75,7 @@ class SessionsLayout:
         store = client.member.store
         after: Key | None = None
         while True:
-            with _views(client).view() as view:
+            with client.member.store.view() as view:
                 keys = view.keys(after, limits.BATCH_ENTRIES_MAX)
                 entries = [(key, view.get(key)) for key in keys if names_session(key)]
             for key, entry in entries:
@@ -88,26 +86,8 @@ class SessionsLayout:
             after = keys[-1]
 
     def count(self, client: Client) -> int:
-        with _views(client).view() as view:
+        with client.member.store.view() as view:
             return view.counts().primary
-
-
-class _View(Protocol):
-    """The store at one instant."""
-
-    def get(self, key: Key) -> Entry | None: ...
-
-    def keys(self, after: Key | None, limit: int) -> list[Key]: ...
-
-    def counts(self) -> Counts: ...
-
-
-class _Views(Protocol):
-    def view(self) -> AbstractContextManager[_View]: ...
-
-
-def _views(client: Client) -> _Views:
-    return client.member.store
 
 
 def _is_over(entry: Entry, now_ms: int) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from understudy.client.draft import Draft
 from understudy.model.commit import Opening
-from understudy.model.entry import Attributes, Role, Times
+from understudy.model.entry import Attributes, Entry, Key, Role, Times
 from understudy.model.ids import Keys, SessionId, cookie_value
 from understudy.protocol.messages import AcknowledgeMode
-from understudy.store import Reading
+from understudy.store import Counts, Reading
 
 NO_ATTRIBUTES: Attributes = {}
 KEEP = object()
@@ -38,6 +39,22 @@ class Reads(Protocol):
     def read(self, key: bytes) -> Reading: ...
 
     def now_ms(self) -> int: ...
+
+
+class View(Protocol):
+    """The store at one instant."""
+
+    def get(self, key: Key) -> Entry | None: ...
+
+    def keys(self, after: Key | None, limit: int) -> list[Key]: ...
+
+    def counts(self) -> Counts: ...
+
+
+class Views(Reads, Protocol):
+    """The store, as a client sees it."""
+
+    def view(self) -> AbstractContextManager[View]: ...
 
 
 class World(NamedTuple):

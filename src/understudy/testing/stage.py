@@ -1,0 +1,73 @@
+"""Gives every application of this process another member than the configured one, for as long as a test wants it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
+
+from understudy.client import runtime
+from understudy.client.runtime import Access, Client, Runtime
+from understudy.client.visit import View, Views
+from understudy.config import Config
+from understudy.store import Reading
+
+
+class Clients:
+    """The clients of applications at members in memory: one for each application and member."""
+
+    def __init__(self, manager_class: Literal["LocalManager", "BackupManager"], access: Callable[[Config], Access]):
+        """``access``: at which member the present request is; called for each."""
+        self._manager_class = manager_class
+        self._access = access
+        self._made: weakref.WeakKeyDictionary[Runtime, dict[str, Client]] = weakref.WeakKeyDictionary()
+        self._configs: weakref.WeakKeyDictionary[Runtime, Config] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def client(self, asking: Runtime) -> Client:
+        """The client of an application at the present member. Raises: ConfigurationError."""
+        with self._lock:
+            config = self._configs.get(asking)
+            if config is None:
+                config = self._configs[asking] = asking.config()
+            member = self._access(config)
+            made = self._made.setdefault(asking, {})
+            if member.name not in made:
+                # What is configured counts, but for who the members are.
+                config = dataclasses.replace(
+                    config, member=member.name, listen=None, seeds=(), manager_class=self._manager_class
+                )
+                made[member.name] = Client(config, member)
+            return made[member.name]
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Within the block every application of the process is served by these; blocks may be nested."""
+        before, runtime.stand_in = runtime.stand_in, self.client
+        try:
+            yield
+        finally:
+            runtime.stand_in = before
+
+
+class LockedStore:
+    """A store in memory for several threads: a look-up never falls into the middle of a transaction."""
+
+    def __init__(self, store: Callable[[], Views], lock: AbstractContextManager[object]) -> None:
+        self._store = store
+        self._lock = lock
+
+    def read(self, key: bytes) -> Reading:
+        with self._lock:
+            return self._store().read(key)
+
+    def now_ms(self) -> int:
+        return self._store().now_ms()
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        with self._lock, self._store().view() as view:
+            yield view
