@@ -90,6 +90,10 @@ LEASE_SLOTS_MAX = 256
 """Slots of the lease board: twice the members, so that names that left do not crowd out new ones."""
 ACKNOWLEDGED_CONTEXTS_MAX = 200_000
 """Contexts remembered per (peer, session) as the base of the next delta; a forgotten one costs one whole entry."""
+SERVED_ELSEWHERE_MAX = 10_000
+"""Sessions of which an agent remembers who serves them from elsewhere, and which have just moved to it."""
+MOVES_MAX = 64
+"""Primaryships on their way to where they are used, at once."""
 LOCATE_HOPS_MAX = 4
 """Hints followed for one request before all members are asked."""
 LOCATES_PER_SECOND_MAX = 200

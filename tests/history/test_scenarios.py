@@ -283,3 +283,44 @@ def test_a_flapping_link_moves_little() -> None:
     a.wait(SETTLED_MS)
     assert len(a.roles()[Role.PRIMARY]) == len(a.roles()[Role.BACKUP]) == 1
     assert a.read("a") == a.read("b") == b"12"
+
+
+# --- the primaryship follows the requests -----------------------------------------------------------------------------
+
+
+def test_a_session_moves_to_who_serves_it_and_back() -> None:
+    """S28: A -> B -> A with a change at each step: every member shows the newest; the members that were left behind
+    promote nothing old when the last primary dies."""
+    a = Cluster("abc")
+    a.write("a", b"0")
+    for number, name in enumerate("bcab", start=1):
+        for _ in range(3):
+            a.read(name)
+            a.write(name, b"%d" % number)
+        a.wait(6_000)
+        assert a.primary() == name
+        assert [a.read(other) for other in a.others()] == [b"%d" % number] * 3
+    assert a.world.facts[FactKind.MOVED] == 4 and FactKind.PROMOTED not in a.world.facts
+    a[a.primary()].crash(with_store=False)
+    assert a.read("a") == a.read("c") == b"4"
+
+
+def test_twenty_members_are_asked_for_one_session_at_once() -> None:
+    """S09: each reads, writes and reads; one primary afterwards, and nothing is lost."""
+    names = "abcdefghijklmnopqrst"
+    a = Cluster(names)
+    a.write("a", b"1")
+    answered: list[str] = []
+    for round_ in range(3):
+        for name in names:
+            commit = Commit(b"%s%07d" % (name.encode(), round_), SECRET, {name: b"%d" % round_})
+            request = m.CommitRequest(0, KEY, commit, m.AcknowledgeMode.BACKUP)
+            a[name].ask(m.FetchRequest(0, KEY), lambda answer: None)
+            a[name].ask(request, lambda answer, name=name: answered.append(name) if answer else None)  # type: ignore[misc]
+        a.wait(300)
+    a.wait(2_000)
+    assert len(answered) == 60
+    held = a.roles()
+    assert len(held[Role.PRIMARY]) == len(held[Role.BACKUP]) == 1
+    entry = a[held[Role.PRIMARY][0]].store.read(KEY).entry
+    assert entry is not None and [entry.shown(name) for name in names] == [b"2"] * 20

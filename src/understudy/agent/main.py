@@ -202,6 +202,7 @@ def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> S
         copies=config.copies,
         placement=config.placement,
         zone=config.zone or "",
+        move_after=config.move_after,
         lease_ms=config.lease_ms,
         dead_ms=config.dead_ms,
         claim_ms=config.claim_ms,

@@ -206,6 +206,15 @@ _MANAGER = (
         " the same on all members",
         choices=("round-robin", "rendezvous"),
     ),
+    Option(
+        "move_after",
+        "manager",
+        "int",
+        2,
+        "times in a row that a member serves a session before it becomes its primary; 0: never",
+        minimum=0,
+        maximum=1000,
+    ),
     _duration("idle_timeout", "manager", "30m", "a session unused for this long expires", 1000, "request"),
     _duration(
         "absolute_timeout", "manager", None, "a session older than this expires, however active", 1000, "request"

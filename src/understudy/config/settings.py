@@ -47,6 +47,7 @@ class Config:
     forget_ms: int
     manager_class: Literal["LocalManager", "BackupManager"]
     copies: int
+    move_after: int
     placement: Literal["round-robin", "rendezvous"]
     idle_timeout_ms: int
     absolute_timeout_ms: int | None

@@ -53,6 +53,13 @@ Make before break (``replicate``)
     asks after it if it does not come. (One that has missed both keeps a copy for longer, which harms nobody: before it
     could promote itself it would ask.)
 
+Moves (``move``)
+    The primaryship follows the requests. A member that serves a session from elsewhere ``move_after`` times in a row is
+    made a backup, if it is none; when every holder has everything and the older one is released, the primary hands
+    over: one change makes it a backup of the other under the next reign, and the copy of that change makes the other
+    one primary. Should it not arrive, the old primary is a holder like any other, and asks. Requests meanwhile go back
+    and forth for a round trip. Members that take turns move nothing, and a session rests for a while after each move.
+
 Leases (``members``)
     Every third of ``lease_ms`` each member sends each other one a heartbeat. Who answers it grants a lease: until
     ``lease_ms`` after the heartbeat was *sent* it will acknowledge no write as a successor in the sender's sessions.
@@ -116,6 +123,7 @@ Reading order
     ``replicate``  a change from the primary to its backups
     ``inquire``    ask, promise, promote
     ``compare``    who knows better
+    ``move``       the primaryship follows the requests
     ``sweep``      work on many sessions
     ``join``       from a start, or a pause, to ready
     ``changes``    which pure function of ``model`` each ``Change`` names

@@ -83,6 +83,8 @@ class HandOver(NamedTuple):
     """roles.handed_over."""
 
     to: str
+    moves: bool = False
+    """To the member that serves the session, not because this one leaves."""
 
 
 class StepDown(NamedTuple):
@@ -219,6 +221,10 @@ class Leave(NamedTuple):
     """Hand over what is primary here."""
 
 
+class Moving(NamedTuple):
+    """Take the next step of a move."""
+
+
 class Answer(NamedTuple):
     """Answer a Locate."""
 
@@ -241,6 +247,7 @@ Purpose = (
     | Recover
     | Recovered
     | Leave
+    | Moving
     | Answer
 )
 
@@ -342,6 +349,7 @@ class FactKind(enum.StrEnum):
     STEPPED_DOWN = "stepped down"
     CONTRIBUTED = "contributed"
     HANDED_OVER = "handed over"
+    MOVED = "moved"
     BACKUP_CHOSEN = "backup chosen"
     BACKUP_RELEASED = "backup released"
     ANSWERED_UNPROTECTED = "answered unprotected"
@@ -467,6 +475,8 @@ class Settings(msgspec.Struct, frozen=True):
     commit_timeout_ms: int = 2_000
     sweep_delay_ms: int = 3_000
     cold_start_ms: int = 3_000
+    move_after: int = 2
+    """A member that serves a session so often in a row becomes its primary; 0: never."""
     drain_timeout_ms: int = 30_000
     forget_ms: int = 86_400_000
     grace_ms: int = 10_000

@@ -18,6 +18,7 @@ from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
 from understudy.protocol.join import STOOD_STILL_LEASES, Joining
 from understudy.protocol.members import Members
+from understudy.protocol.move import Moves
 from understudy.protocol.replicate import Replication
 from understudy.protocol.serve import Service
 from understudy.protocol.sweep import Sweeps
@@ -33,7 +34,10 @@ class Engine:
         self.comparisons = Comparisons(self.core, self.members, self.replication, self._resume)
         self.inquiries = Inquiries(self.core, self.members, self._resume)
         self.comparisons.inquire_with(self.inquiries.begin)
-        self.service = Service(self.core, self.members, self.replication, self.inquiries, self.comparisons)
+        self.moves = Moves(self.core, self.members, self.replication)
+        self.service = Service(
+            self.core, self.members, self.replication, self.inquiries, self.comparisons, self.moves.served
+        )
         self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
         self.joining = Joining(self.core, self.members, self.comparisons, self.service, self.sweeps)
         self._view: tuple[str, ...] = ()
@@ -91,7 +95,7 @@ class Engine:
     def deadline_ms(self) -> int:
         """When ``Ticked`` is due at the latest."""
         instants = [self.members.deadline_ms(), self.sweeps.deadline_ms()]
-        for part in (self.replication, self.inquiries, self.comparisons, self.service):
+        for part in (self.replication, self.inquiries, self.comparisons, self.service, self.moves):
             instant = part.deadline_ms()
             if instant is not None:
                 instants.append(instant)
@@ -162,6 +166,7 @@ class Engine:
 
     def _requested(self, ticket: c.Ticket, request: m.Request) -> None:
         if isinstance(request, m.TouchRequest):
+            self.moves.used_here(request.key)
             self.core.emit(c.Change(request.key, c.Touch(request.age_ms, forward=True)))
         else:
             self.service.requested(ticket, request)
@@ -173,6 +178,7 @@ class Engine:
         self.inquiries.tick()
         self.comparisons.tick()
         self.service.tick()
+        self.moves.tick()
         self.sweeps.tick()
         self.joining.go_on()
 
@@ -305,6 +311,8 @@ class Engine:
                 self.sweeps.reaped(key, entry)
             case c.Leave():
                 self.sweeps.left(key, entry)
+            case c.Moving():
+                self.moves.looked(key, entry)
             case c.Recovered(number=number, marked=marked):
                 if entry is None:
                     self.core.emit(c.Settle((number,)))
@@ -379,9 +387,9 @@ class Engine:
                 if event.outcome is Outcome.STORED and entry is not None:
                     self.replication.backups_set(key, entry, event.before, released)
                     self.sweeps.announce(key, entry.location)
-            case c.HandOver(to=to):
+            case c.HandOver(to=to, moves=moves):
                 if event.outcome is Outcome.STORED and entry is not None:
-                    self.core.tell(c.FactKind.HANDED_OVER, key, to)
+                    self.core.tell(c.FactKind.MOVED if moves else c.FactKind.HANDED_OVER, key, to)
                     self.replication.track(key, entry, event.before, moves_only=True)
             case c.StepDown():
                 self._stepped_down(event)
@@ -428,11 +436,12 @@ class Engine:
             self.core.send(sender, m.Refuse(key, what.number, entry.location, entry.promised))
 
     def _took_over(self, event: c.Changed) -> None:
-        """A primary that leaves has handed a session to us."""
+        """A primary has handed a session to us: it leaves, or we have served it."""
         entry = event.entry
         assert entry is not None
         if event.before is not None and event.before.role is Role.PRIMARY:
             return
+        self.moves.arrived(event.key)
         self.sweeps.announce(event.key, entry.location)
         self.replication.protect(event.key, entry)
 

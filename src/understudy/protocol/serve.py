@@ -8,6 +8,8 @@ every session; the number of hops is bounded, and so is the time: a job that has
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from understudy import limits
@@ -52,13 +54,21 @@ class Service:
     """All jobs of one member."""
 
     def __init__(
-        self, core: Core, members: Members, replication: Replication, inquiries: Inquiries, comparisons: Comparisons
+        self,
+        core: Core,
+        members: Members,
+        replication: Replication,
+        inquiries: Inquiries,
+        comparisons: Comparisons,
+        served: Callable[[Job], None],
     ) -> None:
         self._core = core
         self._members = members
         self._replication = replication
         self._inquiries = inquiries
         self._comparisons = comparisons
+        self._served = served
+        """Called with each request that was served with a session whose primary is here."""
         self.jobs: dict[int, Job] = {}
         self._parked: dict[bytes, set[int]] = {}
         self._by_origin: dict[c.Ticket | Remote, int] = {}
@@ -186,6 +196,7 @@ class Service:
         """The entry itself, to who asked."""
         request = job.request
         assert isinstance(request, FetchRequest)
+        self._served(job)
         if not job.is_remote:
             self._answer_fetch(job, FetchAnswer(FetchOutcome.HERE, self._core.me))
         elif request.have and request.have == entry.context:
@@ -227,6 +238,8 @@ class Service:
             return
         request = job.request
         assert isinstance(request, CommitRequest)
+        if not job.is_remote:
+            self._served(job)
         if request.acknowledge is AcknowledgeMode.BACKUP:
             self._replication.track(key, entry, before, job.id)
             return

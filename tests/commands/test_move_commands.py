@@ -1,0 +1,141 @@
+"""Moves: a session's primaryship goes to the member that serves it, make before break."""
+
+from __future__ import annotations
+
+from msgspec import structs
+from tests.commands.transcript import START_MS, Turns, sent, told, writing
+from tests.making import CHOOSERS, KEY, LIVES, backup_of, new_session, whole
+
+from understudy.model.entry import Epoch, Role
+from understudy.protocol import commands as c
+from understudy.protocol import messages as m
+from understudy.protocol.commands import FactKind
+
+A = LIVES["a"]
+FETCH = m.FetchRequest(0, KEY)
+
+
+def primary(*peers: str, **settings: int) -> Turns:
+    """a with its session, backup b, and leases from everybody."""
+    a = Turns(*peers, **settings).with_session()
+    for name in peers:
+        a.hears(name, m.Heartbeat(0))  # it is ready
+        a.hears(name, m.HeartbeatAck(a.now_ms))
+    return a
+
+
+def served_by(a: Turns, name: str, *requests: int) -> None:
+    for request in requests:
+        a.hears(name, m.Fetch(request, KEY, {}, 1))
+
+
+def changes(commands: list[c.Command]) -> list[c.What]:
+    return [command.what for command in commands if isinstance(command, c.Change)]
+
+
+def test_the_backup_that_serves_twice_in_a_row_becomes_primary() -> None:
+    """S28: a hand-over under a higher reign; the old primary stays as the backup, and the data is there already."""
+    a = primary("b", "c")
+    served_by(a, "b", 1)
+    assert changes(a.wait(60, hearing=("b", "c"))) == []
+    served_by(a, "b", 2)
+    commands = a.wait(20, hearing=("b", "c"))
+    assert commands[:3] == [
+        c.Read((KEY,), c.Moving()),
+        c.Change(KEY, c.HandOver("b", moves=True)),
+        told(FactKind.MOVED, "b"),
+    ]
+    assert sent(commands, m.Replicate) == [("b", m.Replicate(KEY, 102, a.delta({A: 101})))]
+    assert (a.entry.role, a.entry.primary, a.entry.backups) == (Role.BACKUP, "b", ("a",))
+    assert a.entry.epoch == Epoch(2, CHOOSERS["a"], 1)
+    assert changes(a.wait(2_000, hearing=("b", "c"))) == []
+
+
+def test_another_member_becomes_a_backup_first() -> None:
+    """S21, S28: c is sent everything; only when it has it b is released, and only then c is handed the session."""
+    a = primary("b", "c")
+    served_by(a, "c", 1, 2)
+    commands = a.wait(20, hearing=("b", "c"))
+    assert changes(commands) == [c.SetBackups(("b", "c"))]
+    assert [to for to, r in sent(commands, m.Replicate) if r == m.Replicate(KEY, 102, whole(a.entry, a.now_ms))] == [
+        "c"
+    ]
+    assert changes(a.wait(40, hearing=("b", "c"))) == [], "nothing is given up before the answer"
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 101}))
+    commands = a.hears("c", m.Acknowledge(KEY, 102, {A: 101}))
+    assert changes(commands) == [c.SetBackups(("c",), ("b",))]
+    assert a.entry.role is Role.PRIMARY
+    a.hears("c", m.Acknowledge(KEY, 103, {A: 101}))
+    assert changes(a.wait(20, hearing=("b", "c"))) == [c.HandOver("c", moves=True)]
+    assert (a.entry.role, a.entry.primary, a.entry.backups) == (Role.BACKUP, "c", ("a",))
+
+
+def test_members_that_take_turns_move_nothing() -> None:
+    """S41: it must be the same one, in a row; use by the primary's own workers breaks the row, too."""
+    a = primary("b", "c")
+    for request in range(1, 8):
+        served_by(a, "bc"[request % 2], request)
+    served_by(a, "b", 10)
+    a.asked(writing(2, x=b"2"), 2)
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 102}))
+    served_by(a, "b", 11)
+    a.asked(m.TouchRequest(KEY))
+    served_by(a, "b", 12)
+    a.asked(FETCH, 3)
+    served_by(a, "b", 13)
+    assert changes(a.wait(100, hearing=("b", "c"))) == []
+    served_by(a, "b", 14)
+    assert changes(a.wait(20, hearing=("b", "c"))) == [c.HandOver("b", moves=True)]
+
+
+def test_what_is_asked_again_or_passed_on_counts_not() -> None:
+    """S09: one request whose answer was lost is one; who relays for another serves nobody."""
+    a = primary("b", "c")
+    served_by(a, "b", 1, 1, 1)
+    a.hears("c", m.Fetch(2, KEY, {}, 2))
+    a.hears("c", m.Fetch(3, KEY, {}, 2))
+    assert changes(a.wait(100, hearing=("b", "c"))) == []
+
+
+def test_a_change_in_flight_is_waited_for_and_not_for_ever() -> None:
+    """S21: the hand-over begins when the backup has everything; a session that is always busy stays."""
+    a = primary("b", "c")
+    a.asked(writing(2, x=b"2"), 2)
+    a.hears("b", m.Fetch(1, KEY, {}, 1))
+    a.hears("b", m.Fetch(2, KEY, {}, 1))
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 102}))
+    a.asked(writing(3, x=b"3"), 3)
+    assert not [x for x in changes(a.wait(80, hearing=("b", "c"))) if isinstance(x, c.HandOver)]
+    a.hears("b", m.Acknowledge(KEY, 103, {A: 103}))
+    assert changes(a.wait(20, hearing=("b", "c"))) == [c.HandOver("b", moves=True)]
+
+
+def test_a_session_that_has_just_moved_rests() -> None:
+    """S41: handed over to us a moment ago, it stays for five seconds whoever serves it."""
+    theirs = new_session(1, "b", ("a",), START_MS, x=b"1")
+    a = Turns("b", "c", entries={KEY: backup_of(theirs)})
+    for name in "bc":
+        a.hears(name, m.Heartbeat(0))
+        a.hears(name, m.HeartbeatAck(a.now_ms))
+    ours = whole(theirs, START_MS)
+    place = m.Location("a", ("b",), Epoch(2, CHOOSERS["b"], 1))
+    a.hears("b", m.Replicate(KEY, 7, structs.replace(ours, location=place)))
+    assert a.entry.role is Role.PRIMARY
+    served_by(a, "b", 1, 2, 3)
+    assert changes(a.wait(4_900, hearing=("b", "c"))) == []
+    a.wait(100, hearing=("b", "c"))
+    served_by(a, "b", 4)
+    assert changes(a.wait(20, hearing=("b", "c"))) == [c.HandOver("b", moves=True)]
+
+
+def test_it_moves_to_nobody_who_cannot_take_it() -> None:
+    """S21: not to one that leaves or is not ready, and never if the option says so."""
+    for heartbeat in (m.Heartbeat(0, leaving=True), m.Heartbeat(0, ready=False)):
+        a = primary("b", "c")
+        a.hears("b", heartbeat)
+        served_by(a, "b", 1, 2, 3)
+        moves = [x for x in changes(a.wait(60, hearing=("b", "c"))) if isinstance(x, c.HandOver)]
+        assert moves == []
+    a = primary("b", "c", move_after=0)
+    served_by(a, "b", *range(1, 20))
+    assert changes(a.wait(60, hearing=("b", "c"))) == []
