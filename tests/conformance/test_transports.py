@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pytest
 
+from understudy.config.parse import Address
 from understudy.transport import Peer, Transport
+from understudy.transport.direct import DirectPaths
 from understudy.transport.memory import MemoryNetwork
 from understudy.transport.zenoh import ZenohTransport
 
+_Result = TypeVar("_Result")
 WAIT_S = 20.0
 """Only a test that fails waits so long."""
 
@@ -92,19 +97,26 @@ class ZenohNet:
         self, name: str, incarnation: int = 1, *, cluster: str = "shop", keys: tuple[bytes, ...] = (), version: int = 1
     ) -> tuple[ZenohTransport, Recorder]:
         me = Peer(name, incarnation)
-        listen = self._free.pop() if self._free else free_address()
+        transport, recorder = self.unstarted(me, cluster=cluster, keys=keys, version=version), self.recorder(me)
+        transport.start(recorder)
+        return transport, recorder
+
+    def unstarted(
+        self, me: Peer, *, cluster: str = "shop", keys: tuple[bytes, ...] = (), version: int = 1
+    ) -> ZenohTransport:
         transport = ZenohTransport(
             cluster=cluster,
             me=me,
-            listen=listen,
+            listen=self._free.pop() if self._free else free_address(),
             seeds=[self.seed],
             link_keys=keys or self._keys,
             format_version=version,
         )
         self._made.append(transport)
-        recorder = Recorder(me, self._told)
-        transport.start(recorder)
-        return transport, recorder
+        return transport
+
+    def recorder(self, me: Peer) -> Recorder:
+        return Recorder(me, self._told)
 
     def join(self, name: str, incarnation: int = 1) -> tuple[Transport, Recorder]:
         return self.make(name, incarnation)
@@ -118,6 +130,85 @@ class ZenohNet:
             transport.close()
 
 
+class DirectNet:
+    """Members with direct paths beside zenoh; each call goes to one loop in a thread of its own, as in an agent."""
+
+    def __init__(self) -> None:
+        self._net = ZenohNet()
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        self._made: list[InLoop] = []
+
+    def join(self, name: str, incarnation: int = 1) -> tuple[Transport, Recorder]:
+        return self.make(name, incarnation)
+
+    def make(
+        self, name: str, incarnation: int = 1, key: bytes = b"k" * 32, dials: bool = True
+    ) -> tuple[InLoop, Recorder]:
+        me = Peer(name, incarnation)
+        paths = DirectPaths(
+            self._net.unstarted(me), me=me, listen=Address("127.0.0.1", 0), link_keys=(key,), dials=dials
+        )
+        transport, recorder = InLoop(paths, self.loop), self._net.recorder(me)
+        self._made.append(transport)
+        transport.start(recorder)
+        return transport, recorder
+
+    def paired(self, *pair: tuple[InLoop, Recorder]) -> bool:
+        """Each of the two sends directly to the other."""
+        (a, ra), (b, rb) = pair
+        return a.paths.has_path(rb.me) and b.paths.has_path(ra.me)
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        self._net.until(holds)
+
+    def soon(self, holds: Callable[[], bool]) -> None:
+        """Until something holds of which no listener is told."""
+        until_s = time.monotonic() + WAIT_S
+        while not self.in_loop(holds):
+            assert time.monotonic() < until_s, "it does not come true"
+
+    def in_loop(self, call: Callable[[], _Result]) -> _Result:
+        async def run() -> _Result:
+            return call()
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(WAIT_S)
+
+    def close(self) -> None:
+        for transport in self._made:
+            transport.close()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class InLoop:
+    """A transport whose calls are made in a loop."""
+
+    def __init__(self, paths: DirectPaths, loop: asyncio.AbstractEventLoop) -> None:
+        self.paths = paths
+        self._loop = loop
+
+    def start(self, listener: Recorder) -> None:
+        self._call(lambda: self.paths.start(listener))
+
+    def send(self, to: Peer, frame: bytes) -> None:
+        self._call(lambda: self.paths.send(to, frame))
+
+    def leave(self) -> None:
+        self._call(self.paths.leave)
+
+    def close(self) -> None:
+        self._call(self.paths.close)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        async def run() -> None:
+            call()
+
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(WAIT_S)
+
+
 def free_address() -> str:
     """Gives a loopback address that nobody listens on now."""
     with socket.socket() as probe:
@@ -125,9 +216,9 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-@pytest.fixture(params=["memory", "zenoh"])
+@pytest.fixture(params=[MemoryNet, ZenohNet, DirectNet], ids=["memory", "zenoh", "direct paths"])
 def net(request: pytest.FixtureRequest) -> Iterator[Net]:
-    made: Net = MemoryNet() if request.param == "memory" else ZenohNet()
+    made: Net = request.param()
     try:
         yield made
     finally:

@@ -34,12 +34,14 @@ from understudy.agent.process import Agent, Life
 from understudy.agent.status import own_version
 from understudy.agent.takeover import Taken, chooser_of, give_back, open_store, take_over
 from understudy.config import SOCKET_NAME, Config, load, open_directory, read_secrets
+from understudy.config.parse import Address
 from understudy.errors import AgentUnavailable, ConfigurationError, DirectoryError, UnderstudyError
 from understudy.model.ids import Keys
 from understudy.protocol.commands import Settings, Started
 from understudy.store.leases import LeaseBoard
 from understudy.store.lmdb import LmdbStore
-from understudy.transport import Peer
+from understudy.transport import Peer, Transport
+from understudy.transport.direct import DirectPaths
 from understudy.transport.zenoh import ZenohTransport
 
 EXIT_OK, EXIT_DIED, EXIT_REFUSED = 0, 1, 2
@@ -140,14 +142,7 @@ async def _live(config: Config, directory: Path, journal: Journal, *, lingers: b
     """One life, from the store's opening to its closing. Raises: what ended it."""
     me = Peer(config.member, secrets.randbelow((1 << 63) - 1) + 1)
     link_keys = Keys.from_secrets(read_secrets(config, directory)).link_keys()
-    transport = ZenohTransport(
-        cluster=config.name,
-        me=me,
-        listen=str(config.listen),
-        seeds=[str(seed) for seed in config.seeds],
-        link_keys=link_keys,
-        multicast=config.multicast,
-    )
+    transport = _transport(config, me, link_keys)
     store = open_store(config, directory)
     board: LeaseBoard | None = None
     try:
@@ -177,7 +172,21 @@ async def _live(config: Config, directory: Path, journal: Journal, *, lingers: b
     journal.say("ended")
 
 
-async def _serve(agent: Agent, transport: ZenohTransport, config: Config, directory: Path) -> bool:
+def _transport(config: Config, me: Peer, link_keys: tuple[bytes, ...]) -> Transport:
+    routed = ZenohTransport(
+        cluster=config.name,
+        me=me,
+        listen=str(config.listen),
+        seeds=[str(seed) for seed in config.seeds],
+        link_keys=link_keys,
+        multicast=config.multicast,
+    )
+    assert config.listen is not None
+    listen = config.direct_listen or Address(config.listen.host, 0)
+    return DirectPaths(routed, me=me, listen=listen, link_keys=link_keys, dials=config.direct)
+
+
+async def _serve(agent: Agent, transport: Transport, config: Config, directory: Path) -> bool:
     """Open the network, then the socket; True after a clean end."""
     socket = directory / SOCKET_NAME
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -96,6 +97,7 @@ class Agent:
         self._executor: Turns | None = None
         self._transport: Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._turn_is_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -189,6 +191,10 @@ class Agent:
             self._loop.call_soon(self._turn)
 
     def _wake_from_thread(self) -> None:
+        """The inbox is no longer empty: direct paths say so in the loop, the routed transport from its threads."""
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._arrived)
+            return
         # The loop has ended when the network's last words come.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._arrived)

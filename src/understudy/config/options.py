@@ -146,6 +146,21 @@ _CLUSTER = (
     Option("seeds", "cluster", "addresses", (), "HOST:PORT of members to join, comma separated in the variable"),
     Option("multicast", "cluster", "bool", False, "find members by multicast, beside the seeds"),
     Option(
+        "direct",
+        "cluster",
+        "bool",
+        True,
+        "send small messages to members that can be reached over connections of their own",
+    ),
+    Option(
+        "direct_listen",
+        "cluster",
+        "address",
+        None,
+        "HOST:PORT of those connections; if unset, a free port of the host of listen",
+        optional=True,
+    ),
+    Option(
         "secret_file",
         "cluster",
         "path",

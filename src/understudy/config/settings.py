@@ -32,6 +32,8 @@ class Config:
     listen: Address | None
     seeds: tuple[Address, ...]
     multicast: bool
+    direct: bool
+    direct_listen: Address | None
     secret_file: Path | None
     application: str
     autostart: bool

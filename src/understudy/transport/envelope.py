@@ -94,7 +94,7 @@ def open_(link_keys: Sequence[bytes], receiver: Peer, data: bytes) -> Opened:
     payload_at = to_at + to_len
     if payload_at > len(data):
         raise FrameError("a frame is shorter than its names")
-    sender = Peer(_name(data[_NAMES_AT:to_at]), incarnation)
+    sender = Peer(member_name(data[_NAMES_AT:to_at]), incarnation)
     if to_incarnation != receiver.incarnation or data[to_at:payload_at] != receiver.name.encode():
         raise FrameError(f"a frame from {sender.name} is meant for another life or place than this one")
     return Opened(sender, sequence, data[payload_at:])
@@ -211,7 +211,8 @@ def _proved(link_keys: Sequence[bytes], mac: bytes, body: memoryview) -> bool:
     return any(hmac.compare_digest(mac, _mac(key, _FRAME, body)) for key in link_keys)
 
 
-def _name(raw: bytes) -> str:
+def member_name(raw: bytes) -> str:
+    """The name that a peer says it bears. Raises: FrameError when it can be no member's."""
     text = raw.decode("ascii", errors="replace")
     if not _NAME.fullmatch(text):
         raise FrameError("a frame names a member by something that is no member's name")
