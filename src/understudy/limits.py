@@ -94,6 +94,12 @@ SERVED_ELSEWHERE_MAX = 10_000
 """Sessions of which an agent remembers who serves them from elsewhere, and which have just moved to it."""
 MOVES_MAX = 64
 """Primaryships on their way to where they are used, at once."""
+PATROL_ITEMS_MAX = 1_024
+"""Entries that one check compares at most; where more differ the next round goes on, and a loss is not the patrol's."""
+BACKUPS_MOVED_PER_PAGE_MAX = 5
+"""Backups that are moved to others for a fair share, in each of 20 pages a second: 100 whole sessions a second."""
+SWEPT_IN_FLIGHT_MAX = 128
+"""Sessions that sweeps have begun to promote, protect or hand over and not finished: the next ones wait."""
 LOCATE_HOPS_MAX = 4
 """Hints followed for one request before all members are asked."""
 LOCATES_PER_SECOND_MAX = 200

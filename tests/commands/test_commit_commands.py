@@ -8,6 +8,7 @@ from tests.commands.transcript import (
     BACKUP,
     LOCAL,
     NONE,
+    TOLD_ALL,
     Turns,
     committed,
     creation,
@@ -68,7 +69,7 @@ def test_the_answer_leaves_after_the_backup_has_acknowledged() -> None:
         ("c", m.Acknowledge(KEY, 102, {A: 102})),
         ("b", m.Acknowledge(KEY, 101, {A: 101})),
         ("b", m.Acknowledge(b"other key" + bytes(7), 102, {A: 102})),
-        ("b", m.Transferred(0)),
+        ("b", TOLD_ALL),
     ],
     ids=["not a holder", "an earlier change", "another session", "no acknowledgement"],
 )

@@ -164,11 +164,12 @@ def test_an_announcement_makes_proxies_and_is_answered_by_nobody() -> None:
 
 
 def test_an_expired_session_is_forgotten_unless_it_was_used() -> None:
-    """S45: the primary says so; a copy that has seen later use is kept."""
+    """S45: the primary says so; a copy that has seen later use is kept, and promoted like any that lost its primary."""
     a = Turns("b", "c", entries={KEY: COPY})
     forget = m.Forget(((KEY, THEIRS.epoch),))
-    assert a.hears("b", forget) == [c.Change(KEY, c.ForgetCopy(THEIRS.epoch))]
-    assert a.entry is COPY
+    commands = a.hears("b", forget)
+    assert commands[:2] == [c.Change(KEY, c.ForgetCopy(THEIRS.epoch)), c.Read((KEY,), c.Inquire())]
+    assert a.entry is COPY and [to for to, _ in sent(commands, m.Ask)] == ["b", "c"]
     a.now_ms += 60
     a.entries[KEY] = moved(COPY, times=moved(COPY.times, accessed_ms=a.now_ms - 60_000))
     a.hears("b", forget)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.commands.transcript import START_MS, Turns, creation, sent, told, writing
+from tests.commands.transcript import START_MS, TOLD_ALL, Turns, creation, sent, told, writing
 from tests.making import CHOOSERS, KEY, LIVES, after, at_reign, backup_of, moved, new_session, place, sets, whole
 
 from understudy.model.entry import Epoch, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
+from understudy.protocol.places import LAST_KEY
 
 A = LIVES["a"]
 MINE = moved(new_session(1, "a", ("b",), START_MS, x=b"1"), number=0)
@@ -44,8 +45,8 @@ def test_a_restarted_member_compares_before_it_serves() -> None:
     commands = a.on(c.Scanned(STARTED, (KEY,), False))
     item = m.Item(KEY, MINE.epoch, MINE.context)
     assert sent(commands, m.Compare) == [("b", m.Compare(1, (item,))), ("c", m.Compare(1, (item,)))]
-    a.hears("b", m.Transferred(0))
-    a.hears("c", m.Transferred(0))
+    a.hears("b", TOLD_ALL)
+    a.hears("c", TOLD_ALL)
     assert a.hears("b", m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),))) == []
     assert not a.engine.ready
     assert a.hears("c", m.Compared(1, (m.Answer(KEY, m.Verdict.UNKNOWN),))) == [
@@ -135,16 +136,47 @@ def test_a_row_of_a_session_that_is_gone_is_settled() -> None:
 
 
 def test_a_joining_member_is_told_of_every_session() -> None:
-    """S32: in batches, and at the end that this was all."""
-    a = Turns("b", "c").with_session()
-    scan = c.Scan(c.ScanKind.MEMBER, c.Transfer("d"), member="a")
-    assert scan in a.on(c.PeerFound("d", LIVES["d"]))
-    assert a.on(c.Scanned(scan, (KEY,), False)) == [
-        c.Read((KEY,), c.Transfer("d", told=1)),
-        event(FactKind.TRANSFERRED, "d", "1"),
-        c.Send("d", m.Announce(((KEY, a.entry.location),))),
-        c.Send("d", m.Transferred(1)),
+    """S32, S36: page by page, as it asks; the teller remembers nothing of it."""
+    a = Turns("b", "c", "d").with_session(acknowledged_by="d")
+    purpose = c.TellPlaces("c", b"", LAST_KEY, differs=False)
+    scan = c.Scan(c.ScanKind.MEMBER, purpose, member="a")
+    assert a.hears("c", m.AskPlaces(b"", LAST_KEY)) == [scan]
+    assert a.on(c.Scanned(scan, (KEY,), True)) == [
+        c.Read((KEY,), purpose),
+        c.Send("c", m.Places(b"", KEY, ((KEY, a.entry.location),))),
     ]
+    rest = purpose._replace(after=KEY)
+    scan = c.Scan(c.ScanKind.MEMBER, rest, member="a", after=KEY)
+    assert a.hears("c", m.AskPlaces(KEY, LAST_KEY)) == [scan]
+    assert a.on(c.Scanned(scan, (), False)) == [c.Read((), rest), c.Send("c", m.Places(KEY, LAST_KEY, ()))]
+
+
+def test_who_joins_asks_for_all_places_page_by_page() -> None:
+    """S32, S33: the next page when this one is stored, again from there when no answer comes; a page that comes twice
+    or from an earlier question asks for nothing."""
+    a = Turns("b", joined=False)
+    place_of_key = place("b", ("c",))
+    page = m.Places(b"", KEY, ((KEY, place_of_key),))
+    assert a.hears("b", page) == [c.Change(KEY, c.Learn(place_of_key, "b")), c.Send("b", m.AskPlaces(KEY, LAST_KEY))]
+    assert sent(a.hears("b", page), m.AskPlaces) == []
+    assert not a.engine.ready
+    assert sent(a.wait(1_200, hearing=("b",)), m.AskPlaces) == [("b", m.AskPlaces(KEY, LAST_KEY))] * 2
+    commands = a.hears("b", m.Places(KEY, LAST_KEY, ()))
+    assert event(FactKind.TRANSFERRED, "b", "1") in commands and event(FactKind.READY) in commands
+
+
+def test_a_join_that_is_cut_begins_anew_with_the_next_life() -> None:
+    """S33: what a lost teller had still to tell is waited for by nobody; its next life is asked from the first key."""
+    a = Turns("b", joined=False)
+    a.hears("b", m.Places(b"", KEY, ()))
+    a.on(c.PeerLost("b", LIVES["b"]))
+    assert sent(a.on(c.PeerFound("b", 999)), m.AskPlaces) == [("b", m.AskPlaces(b"", LAST_KEY))]
+
+
+def test_where_places_are_computed_a_join_transfers_none() -> None:
+    """S32: with rendezvous the first page is the last, and empty."""
+    a = Turns("b", "c", placement="rendezvous", entries={KEY: MINE})
+    assert a.hears("c", m.AskPlaces(b"", LAST_KEY)) == [c.Send("c", m.Places(b"", LAST_KEY, ()))]
 
 
 def test_a_session_that_is_created_during_the_join_is_announced_to_the_joiner() -> None:

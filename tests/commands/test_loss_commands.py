@@ -10,6 +10,7 @@ from understudy.model.entry import Entry, Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
+from understudy.protocol.places import LAST_KEY
 
 A, B = LIVES["a"], LIVES["b"]
 THEIRS = new_session(1, "b", ("a",), START_MS, x=b"1")
@@ -317,7 +318,7 @@ def test_a_member_that_returns_is_compared_with_and_its_sessions_looked_at() -> 
         c.Send("b", m.Heartbeat(a.now_ms, False, True)),
         c.Scan(c.ScanKind.ALL, c.CompareAll(1)),
         c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b"),
-        c.Scan(c.ScanKind.MEMBER, c.Transfer("b"), member="a"),
+        c.Send("b", m.AskPlaces(b"", LAST_KEY)),
         c.Scan(c.ScanKind.OUTBOX, c.Recover()),
         c.Scan(c.ScanKind.LACKING, c.Protect()),
         c.Note("view", b"a b c"),

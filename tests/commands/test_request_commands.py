@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from tests.commands.transcript import START_MS, Turns, committed, creation, sent, told, writing
+from tests.commands.transcript import START_MS, TOLD_ALL, Turns, committed, creation, sent, told, writing
 from tests.making import KEY, LIVES, backup_of, moved, new_session, place, proxy, whole
 
 from understudy.model.commit import Outcome
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
+from understudy.protocol.places import LAST_KEY
 
 A = LIVES["a"]
 THEIRS = new_session(1, "b", ("c",), START_MS, x=b"1")
@@ -240,10 +241,9 @@ def test_a_joining_member_calls_nothing_unknown() -> None:
     """S32: it waits until it has heard of everything, then asks."""
     a = Turns("b", "c", joined=False)
     assert a.asked(FETCH) == [c.Read((KEY,), c.ServeJob(1))]
-    a.hears("c", m.Transferred(0))
+    a.hears("c", TOLD_ALL)
     assert not sent(a.wait(200, hearing=("c",)), m.Locate)
-    a.hears("b", m.Announce(((KEY, place("b", ("c",))),)))
-    a.hears("b", m.Transferred(1))
+    a.hears("b", m.Places(b"", LAST_KEY, ((KEY, place("b", ("c",))),)))
     assert sent(a.wait(60, hearing=("b", "c")), m.Fetch) == [("b", m.Fetch(1, KEY, {}, 1))]
 
 
@@ -252,7 +252,7 @@ def test_a_joining_member_creates_no_session_that_nobody_holds() -> None:
     a = Turns(joined=False, last_view=("a", "b"))
     assert a.asked(creation(x=b"1")) == []
     a.on(c.PeerFound("b", LIVES["b"]))
-    a.hears("b", m.Transferred(0))
+    a.hears("b", TOLD_ALL)
     assert [to for to, _ in sent(a.wait(60, hearing=("b",)), m.Replicate)] == ["b"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from tests.making import CHOOSERS, KEY, LIVES, SECRET, commit_id
 
@@ -18,9 +19,12 @@ from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.changes import Environment, perform
 from understudy.protocol.engine import Engine
+from understudy.protocol.places import LAST_KEY
 
 START_MS = 100_000
 STEP_MS = 20
+TOLD_ALL = m.Places(b"", LAST_KEY, ())
+"""A peer's answer to being found: it has no sessions."""
 BACKUP, LOCAL, NONE = m.AcknowledgeMode.BACKUP, m.AcknowledgeMode.LOCAL, m.AcknowledgeMode.NONE
 
 
@@ -35,7 +39,7 @@ class Turns:
         joined: bool = True,
         last_view: tuple[str, ...] = (),
         copies: int = 1,
-        **settings: int,
+        **settings: Any,
     ) -> None:
         self.settings = c.Settings("a", LIVES["a"], CHOOSERS["a"], copies=copies, **settings)
         self.engine = Engine(self.settings)
@@ -50,7 +54,7 @@ class Turns:
         self.engine.members._cursor = 1  # the next choice begins with the first name
         if joined:
             for name in peers:
-                self.hears(name, m.Transferred(0))
+                self.hears(name, TOLD_ALL)
             assert self.engine.ready
             self.tick()
 
@@ -173,4 +177,4 @@ def _comes_by_itself(command: c.Command) -> bool:
         return isinstance(command.message, m.Heartbeat)
     if isinstance(command, c.Publish):
         return True
-    return isinstance(command, c.Scan) and command.kind is c.ScanKind.DUE
+    return isinstance(command, c.Scan) and (command.kind is c.ScanKind.DUE or isinstance(command.purpose, c.Patrol))

@@ -20,7 +20,7 @@ from understudy.protocol.messages import CommitAnswer, FetchAnswer, MemberMessag
 from understudy.store import Store, Transaction
 
 EVENTS_PER_TURN_MAX = 64
-"""Bounds how long one transaction holds the store's write lock."""
+"""Bounds, with ``BATCH_ENTRIES_MAX``, how long one transaction holds the store's write lock and other events wait."""
 
 
 class _Unanswered:
@@ -65,6 +65,8 @@ class Executor:
         self._events: deque[c.Event] = deque()
         self._scans: deque[c.Scan] = deque()
         self._out: list[c.Command] = []
+        self._touched = 0
+        """Entries that this turn has read or changed."""
 
     def now_ms(self) -> int:
         """The store clock."""
@@ -87,8 +89,11 @@ class Executor:
         """
         assert not self._out, "a turn after one that failed"
         with self._store.write() as transaction:
+            self._touched = 0
             for _ in range(min(len(self._events), EVENTS_PER_TURN_MAX)):
                 self._handle(self._events.popleft(), transaction)
+                if self._touched >= limits.BATCH_ENTRIES_MAX:
+                    break
             if not self._events and self._scans:
                 self._handle(self._scan(self._scans.popleft(), transaction), transaction)
             self._carry_out(self.engine.flush(), transaction)
@@ -119,8 +124,10 @@ class Executor:
             results: list[c.Command] = []
             match command:
                 case c.Change(key=key, what=what):
+                    self._touched += 1
                     results = self.engine.handle(self._change(key, what, transaction), self.now_ms())
                 case c.Read(keys=keys, purpose=purpose):
+                    self._touched += len(keys)
                     for key in keys:
                         looked = c.Looked(key, purpose, transaction.get(key))
                         results.extend(self.engine.handle(looked, self.now_ms()))

@@ -107,11 +107,25 @@ Doubt after standing still (``join``)
     ``cold_start_ms`` is over; then it compares as after a start. A forwarded commit that was long under way is not
     applied at all: its id may have left the entry's memory of recent commits, and it may have been done elsewhere.
 
+Places (``places``)
+    Where a session is, is announced to all when that changes, in batches. Who finds a peer asks it for all its places,
+    page by page: the next when this one is stored, again from there when no answer comes. So a join cut in the middle
+    goes on where it was, two at once do not know of each other, and nobody is flooded.
+
+The patrol (``patrol``, ``shares``)
+    All of this may have holes: a lost Release, an announcement that never came, a store that lost a page. So each
+    primary walks over its sessions, a page of keys at a time, and tells every member how many of them that one should
+    know and the sum of their hashes. Who has something else in that range asks for the places, and compares what it
+    holds with the sender; what the primary does not know any more is forgotten, or, if it was used since, asked about
+    and promoted. The same walk moves backups to where they should be: where the key says, into another zone, or from a
+    member that holds many of ours to one that holds few. It begins anew when members come or go.
+
 Sweeps (``sweep``)
     Work on many sessions is a ``Scan`` of one of the store's lists, a bounded number of entries each, between the
-    requests: what names a lost member (promote, choose a backup, drop a proxy whose holders are all gone), what lacks
-    a backup, what a joining member must be told, what is due to expire, what a leaving member hands over. Only a
-    primary expires a session. A backup whose time seems over asks; it never decides.
+    requests, and goes on only when most of what it began is finished: what names a lost member (promote, choose a
+    backup, drop a proxy whose holders are all gone), what lacks a backup, what is due to expire, what a leaving member
+    hands over. Only a primary expires a session. A backup whose time seems over asks; it never decides. One that was
+    used after its primary had expired it says so, and is promoted.
 
 Reading order
     ``messages``   everything that members, and a worker and its agent, say to each other
@@ -125,9 +139,11 @@ Reading order
     ``compare``    who knows better
     ``move``       the primaryship follows the requests
     ``sweep``      work on many sessions
+    ``places``     who knows where sessions are
+    ``patrol``     what nothing else has noticed; where backups would be better (``shares``)
     ``join``       from a start, or a pause, to ready
     ``changes``    which pure function of ``model`` each ``Change`` names
-    ``core``       what the parts share
+    ``core``       what the ``parts`` share
 
 What is absent on purpose: a clock, chance, entries in memory, locks, retries inside a call, a coordinator, and any
 agreement on who is a member. Two views may differ; epochs, promises and leases hold all the same.

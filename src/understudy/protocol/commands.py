@@ -14,7 +14,9 @@ import msgspec
 from understudy.model.commit import Commit, Outcome
 from understudy.model.delta import Delta
 from understudy.model.entry import Entry, Epoch, Location, Promise
-from understudy.protocol.messages import CommitAnswer, FetchAnswer, MemberMessage, Request
+from understudy.protocol.facts import Fact as Fact
+from understudy.protocol.facts import FactKind as FactKind
+from understudy.protocol.messages import CommitAnswer, FetchAnswer, Item, MemberMessage, Request
 from understudy.protocol.placement import RENDEZVOUS, ROUND_ROBIN
 
 Ticket = int
@@ -163,11 +165,26 @@ class Protect(NamedTuple):
     """Give a backup to a primary that lacks one."""
 
 
-class Transfer(NamedTuple):
-    """Announce every session whose primary is here to a member that joined."""
+class TellPlaces(NamedTuple):
+    """Tell a peer where our sessions of a range are; ``differs``: and see to the copies that it holds."""
 
     to: str
-    told: int = 0
+    after: bytes
+    upto: bytes
+    differs: bool
+
+
+class Patrol(NamedTuple):
+    """The next page of our own sessions, for digests and fair shares."""
+
+    after: bytes
+
+
+class CheckDigest(NamedTuple):
+    """What we hold in the range of a peer's digest that begins after ``after``."""
+
+    sender: str
+    after: bytes
 
 
 class CompareAll(NamedTuple):
@@ -191,7 +208,7 @@ class AnswerCompare(NamedTuple):
 
     sender: str
     comparison: int
-    items: tuple[tuple[bytes, Epoch, dict[int, int]], ...]
+    items: tuple[Item, ...]
 
 
 class Orphan(NamedTuple):
@@ -237,7 +254,9 @@ Purpose = (
     | Resend
     | Recheck
     | Protect
-    | Transfer
+    | TellPlaces
+    | Patrol
+    | CheckDigest
     | CompareAll
     | CompareOne
     | AnswerCompare
@@ -327,54 +346,6 @@ class Note(NamedTuple):
 
     name: str
     value: bytes
-
-
-class FactKind(enum.StrEnum):
-    """Everything that may happen and that people want to know of."""
-
-    MEMBER_FOUND = "member found"
-    MEMBER_SUSPECTED = "member suspected"
-    MEMBER_LOST = "member lost"
-    MEMBER_RETURNED = "member returned"
-    MEMBER_LEAVES = "member leaves"
-    SESSION_CREATED = "session created"
-    SESSION_ENDED = "session ended"
-    SESSION_EXPIRED = "session expired"
-    SESSION_LOST = "session lost"
-    SESSION_UNKNOWN = "session unknown"
-    SESSION_UNAVAILABLE = "session unavailable"
-    PROMOTED = "promoted"
-    PROMISED = "promised"
-    PROMOTION_DROPPED = "promotion dropped"
-    STEPPED_DOWN = "stepped down"
-    CONTRIBUTED = "contributed"
-    HANDED_OVER = "handed over"
-    MOVED = "moved"
-    BACKUP_CHOSEN = "backup chosen"
-    BACKUP_RELEASED = "backup released"
-    ANSWERED_UNPROTECTED = "answered unprotected"
-    COMMIT_REPEATED = "commit repeated"
-    COMMIT_CONFLICTED = "commit conflicted"
-    COMMIT_FENCED = "commit fenced"
-    COMMIT_OUTDATED = "commit outdated"
-    VALUES_CONCURRENT = "values concurrent"
-    NEEDED_WHOLE = "needed whole"
-    COPY_REFUSED = "copy refused"
-    COMPARED = "compared"
-    TRANSFERRED = "transferred"
-    READY = "ready"
-    STOOD_STILL = "stood still"
-    STORE_REFUSED = "store refused a change"
-    DRAINED = "drained"
-
-
-class Fact(NamedTuple):
-    """One thing that happened. ``key`` is a hash: no fact holds a usable id."""
-
-    kind: FactKind
-    key: bytes = b""
-    member: str = ""
-    detail: str = ""
 
 
 class Tell(NamedTuple):
@@ -479,6 +450,8 @@ class Settings(msgspec.Struct, frozen=True):
     """A member that serves a session so often in a row becomes its primary; 0: never."""
     drain_timeout_ms: int = 30_000
     forget_ms: int = 86_400_000
+    patrol_ms: int = 60_000
+    """From the end of one round of the patrol to the next; 0: none."""
     grace_ms: int = 10_000
     bytes_max: int = 1 << 20
     lives: frozenset[int] = frozenset()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from understudy import limits
 from understudy.model.commit import Outcome
 from understudy.model.delta import Delta, delta_since
-from understudy.model.entry import Entry, Epoch, Location, Role, covers
+from understudy.model.entry import Entry, Location, Role, covers
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
@@ -25,10 +25,13 @@ RESEND_MS = 100
 class Comparison:
     """One batch of keys that peers have been asked about."""
 
-    def __init__(self, items: list[Item], waiting: set[str], batch: bool, now_ms: int) -> None:
+    def __init__(self, items: list[Item], waiting: set[str], batch: bool, now_ms: int, of_primary: bool) -> None:
         self.items = items
         self.waiting = waiting
         self.batch = batch
+        self.of_primary = of_primary
+        """Only the member that we take for their primary is asked: it decides nothing for requests, and what that one
+        does not know is gone."""
         self.began_ms = self.asked_ms = now_ms
         self.answers: dict[bytes, list[tuple[str, Answer]]] = {}
 
@@ -130,9 +133,14 @@ class Comparisons:
         """True if a comparison that began after ``since_ms`` is done: nobody was ahead then."""
         return self._fresh.get(key, -1) >= since_ms
 
-    def _ask(self, items: list[Item], waiting: set[str], batch: bool) -> int:
+    def compare_with_primary(self, primary: str, items: list[Item]) -> None:
+        """Mend what we hold of sessions of which that member is, or is not, the primary."""
+        for start in range(0, len(items), limits.BATCH_ENTRIES_MAX):
+            self._ask(items[start : start + limits.BATCH_ENTRIES_MAX], {primary}, batch=False, of_primary=True)
+
+    def _ask(self, items: list[Item], waiting: set[str], batch: bool, of_primary: bool = False) -> int:
         number = self._core.next_id()
-        comparison = Comparison(items, waiting, batch, self._core.now_ms)
+        comparison = Comparison(items, waiting, batch, self._core.now_ms, of_primary)
         self.open[number] = comparison
         for name in sorted(waiting):
             self._core.send(name, Compare(number, tuple(items)))
@@ -162,6 +170,11 @@ class Comparisons:
 
     def _conclude(self, number: int) -> None:
         comparison = self.open.pop(number)
+        if comparison.of_primary:
+            for item in comparison.items:
+                for sender, answer in comparison.answers.get(item.key, ()):
+                    self._mend(item, sender, answer)
+            return
         for item in comparison.items:
             self._judge(item, comparison.answers.get(item.key, []))
             self._verified.add(item.key)
@@ -200,6 +213,15 @@ class Comparisons:
         if refused and not ahead:
             # Somebody knows of a later epoch that nobody alive holds the data of: ours is the newest there is.
             self._inquire(key)
+
+    def _mend(self, item: Item, primary: str, answer: Answer) -> None:
+        """Act on what the member that we take for a key's primary knows of it."""
+        if answer.verdict is Verdict.UNKNOWN:
+            self._core.emit(c.Change(item.key, c.ForgetCopy(item.epoch)))
+        elif not item.holds and answer.verdict is Verdict.REFUSED and answer.location is not None:
+            self._core.emit(c.Change(item.key, c.Learn(answer.location, primary)))
+        else:
+            self._judge(item, [(primary, answer)])
 
     def stepped_down(self, event: c.Changed) -> None:
         """The store's word: pass on what the successor lacks, or keep nothing that is not ours to keep."""
@@ -251,13 +273,12 @@ class Comparisons:
     # --- answering -----------------------------------------------------------------------------------------
 
     def asked(self, sender: str, message: Compare) -> None:
-        items = tuple((i.key, i.epoch, i.context) for i in message.items)
-        keys = tuple(i.key for i in message.items)
-        self._core.emit(c.Read(keys, c.AnswerCompare(sender, message.comparison, items)))
+        keys = tuple(item.key for item in message.items)
+        self._core.emit(c.Read(keys, c.AnswerCompare(sender, message.comparison, message.items)))
 
     def looked_to_answer(self, key: bytes, purpose: c.AnswerCompare, entry: Entry | None) -> None:
-        epoch, context = next((e, x) for k, e, x in purpose.items if k == key)
-        answer = _answer(key, entry, epoch, context, self._core.now_ms)
+        item = next(item for item in purpose.items if item.key == key)
+        answer = _answer(item, entry, self._core.now_ms)
         self._to_answer.setdefault((purpose.sender, purpose.comparison), []).append(answer)
 
     # --- time and sending ----------------------------------------------------------------------------------
@@ -287,15 +308,16 @@ class Comparisons:
                 self._core.send(name, Compared(number, tuple(answers)))
 
 
-def _answer(key: bytes, entry: Entry | None, epoch: Epoch, context: dict[int, int], now_ms: int) -> Answer:
+def _answer(item: Item, entry: Entry | None, now_ms: int) -> Answer:
     """What this member knows of a key beyond a peer's epoch and context."""
+    key = item.key
     if entry is None:
         return Answer(key, Verdict.UNKNOWN)
     if entry.ended:
         return Answer(key, Verdict.ENDED, entry.location)
-    if entry.has_data:
-        if entry.epoch > epoch or not covers(context, entry.context):
+    if entry.has_data and item.holds:
+        if entry.epoch > item.epoch or not covers(item.context, entry.context):
             return Answer(key, Verdict.HOLDS, entry.location, delta_since(entry, {}, now_ms))
-    elif entry.epoch > epoch:
+    elif entry.epoch > item.epoch:
         return Answer(key, Verdict.REFUSED, entry.location)
     return Answer(key, Verdict.NOTHING)

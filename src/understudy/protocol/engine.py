@@ -13,33 +13,28 @@ from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
-from understudy.protocol.compare import Comparisons
-from understudy.protocol.core import Core
-from understudy.protocol.inquire import Inquiries
-from understudy.protocol.join import STOOD_STILL_LEASES, Joining
-from understudy.protocol.members import Members
-from understudy.protocol.move import Moves
-from understudy.protocol.replicate import Replication
-from understudy.protocol.serve import Service
-from understudy.protocol.sweep import Sweeps
+from understudy.protocol.join import STOOD_STILL_LEASES
+from understudy.protocol.parts import Parts
+from understudy.protocol.receive import Receiver
 
 
 class Engine:
     """One member's part in the protocol."""
 
     def __init__(self, settings: c.Settings) -> None:
-        self.core = Core(settings)
-        self.members = Members(self.core)
-        self.replication = Replication(self.core, self.members, self._settled)
-        self.comparisons = Comparisons(self.core, self.members, self.replication, self._resume)
-        self.inquiries = Inquiries(self.core, self.members, self._resume)
-        self.comparisons.inquire_with(self.inquiries.begin)
-        self.moves = Moves(self.core, self.members, self.replication)
-        self.service = Service(
-            self.core, self.members, self.replication, self.inquiries, self.comparisons, self.moves.served
-        )
-        self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
-        self.joining = Joining(self.core, self.members, self.comparisons, self.service, self.sweeps)
+        self.parts = Parts(settings)
+        self.core = self.parts.core
+        self.members = self.parts.members
+        self.replication = self.parts.replication
+        self.comparisons = self.parts.comparisons
+        self.inquiries = self.parts.inquiries
+        self.moves = self.parts.moves
+        self.service = self.parts.service
+        self.sweeps = self.parts.sweeps
+        self.directory = self.parts.directory
+        self.patrol = self.parts.patrol
+        self.joining = self.parts.joining
+        self._receiver = Receiver(self.parts)
         self._view: tuple[str, ...] = ()
 
     # --- the interface -------------------------------------------------------------------------------------
@@ -90,12 +85,22 @@ class Engine:
         self.inquiries.flush()
         self.comparisons.flush()
         self.sweeps.flush()
+        self.directory.flush()
+        self.patrol.flush()
         return self.core.take()
 
     def deadline_ms(self) -> int:
         """When ``Ticked`` is due at the latest."""
         instants = [self.members.deadline_ms(), self.sweeps.deadline_ms()]
-        for part in (self.replication, self.inquiries, self.comparisons, self.service, self.moves):
+        for part in (
+            self.replication,
+            self.inquiries,
+            self.comparisons,
+            self.service,
+            self.moves,
+            self.directory,
+            self.patrol,
+        ):
             instant = part.deadline_ms()
             if instant is not None:
                 instants.append(instant)
@@ -112,6 +117,7 @@ class Engine:
             "inquiries": len(self.inquiries.open),
             "jobs": len(self.service.jobs),
             "compared": self.comparisons.complete,
+            "sweeping": self.sweeps.describe(),
             "members": [
                 {
                     "name": member.name,
@@ -141,7 +147,7 @@ class Engine:
             # Cut off for a while: either side may have promoted.
             self.comparisons.begin()
             self.sweeps.recheck_now(name)
-        self.sweeps.transfer_to(name)
+        self.directory.ask(name)
         self.joining.found(name)
         self._note_view()
 
@@ -153,10 +159,12 @@ class Engine:
         self.comparisons.silent(name)
         self.service.silent(name)
         self.sweeps.recheck_later(name)
+        self.directory.lost(name)
         self._note_view()
         self.joining.transferred(name)
 
     def _note_view(self) -> None:
+        self.patrol.view_changed()
         view = self.members.view()
         if view != self._view and len(view) > 1:
             self._view = view
@@ -180,13 +188,9 @@ class Engine:
         self.service.tick()
         self.moves.tick()
         self.sweeps.tick()
+        self.directory.tick()
+        self.patrol.tick()
         self.joining.go_on()
-
-    def _settled(self, job: int, protected: bool, number: int) -> None:
-        self.service.settled(job, protected, number)
-
-    def _resume(self, key: bytes, relay: str) -> None:
-        self.service.resume(key, relay)
 
     # --- messages ------------------------------------------------------------------------------------------
 
@@ -207,76 +211,7 @@ class Engine:
             if known is None:
                 return
         self.members.heard(event.sender)
-        self._dispatch(event.sender, known, event.message)
-
-    def _dispatch(self, sender: str, member: Any, message: m.MemberMessage) -> None:
-        core = self.core
-        match message:
-            case m.Heartbeat():
-                if self.members.heartbeat(member, message):
-                    self.sweeps.recheck_now(sender)
-                if not message.ready:
-                    self.sweeps.transfer_again(sender)
-            case m.HeartbeatAck(sent_ms=sent_ms):
-                self.members.granted(member, sent_ms)
-                self.joining.answered(sender, sent_ms)
-            case m.Replicate(key=key, number=number, delta=delta):
-                core.emit(c.Change(key, c.CopyIn(sender, number, delta)))
-            case m.Acknowledge():
-                if message.number < 0:
-                    self.comparisons.contribution_acknowledged(message)
-                else:
-                    self.replication.acknowledged(sender, message)
-            case m.AskWhole(key=key):
-                self.replication.lacks_base(sender, key)
-            case m.Refuse():
-                self._refused(sender, message)
-            case m.Release(key=key, location=location):
-                core.emit(c.Change(key, c.Learn(location, sender)))
-                core.emit(c.Change(key, c.ReleaseCopy(location.epoch)))
-            case m.Ask():
-                self.inquiries.asked(sender, message)
-            case m.Answers():
-                self.inquiries.answered(sender, message)
-            case m.Compare():
-                self.comparisons.asked(sender, message)
-            case m.Compared():
-                self.comparisons.compared(sender, message)
-            case m.Contribute(key=key, number=number, delta=delta):
-                core.emit(c.Change(key, c.TakeContribution(sender, number, delta)))
-            case m.Announce(places=places):
-                for key, location in places:
-                    core.emit(c.Change(key, c.Learn(location, sender)))
-            case m.Forget(keys=keys):
-                for key, epoch in keys:
-                    core.emit(c.Change(key, c.ForgetCopy(epoch)))
-            case m.Transferred():
-                self.joining.transferred(sender)
-            case m.Accessed(ages=ages):
-                for key, age_ms in ages:
-                    core.emit(c.Change(key, c.Touch(age_ms)))
-            case m.Fetch():
-                self.service.fetch(sender, message)
-            case m.Fetched():
-                self.service.fetched(sender, message)
-            case m.Forward():
-                self.service.forward(sender, message)
-            case m.Forwarded():
-                self.service.forwarded(sender, message)
-            case m.Locate(request=request, key=key):
-                core.emit(c.Read((key,), c.Answer(sender, request)))
-            case m.Located():
-                self.service.located(sender, message)
-
-    def _refused(self, sender: str, message: m.Refuse) -> None:
-        """A holder knows better: step down for a higher epoch, or ask in our turn for a higher promise."""
-        self.core.tell(c.FactKind.COPY_REFUSED, message.key, sender)
-        if message.location.ended:
-            self.core.emit(c.Change(message.key, c.Learn(message.location, sender)))
-        else:
-            location = message.location
-            asked = c.CompareOne((sender, location.primary), location.epoch, message.promised)
-            self.core.emit(c.Read((message.key,), asked))
+        self._receiver.take(event.sender, known, event.message)
 
     # --- what the store says -------------------------------------------------------------------------------
 
@@ -289,14 +224,21 @@ class Engine:
                 self._resend(key, to, entry)
             case c.Protect():
                 if entry is not None and entry.role is Role.PRIMARY:
+                    self.sweeps.note(key)
                     flight = self.replication.flights.get(key)
                     self.replication.protect(key, entry, widen=flight is not None and flight.widened)
             case c.Inquire():
                 self.inquiries.looked(key, entry)
             case c.Recheck():
                 self.sweeps.rechecked(key, purpose, entry)
-            case c.Transfer(to=to):
-                self.sweeps.transferred(key, entry, to)
+            case c.TellPlaces(to=to, differs=differs):
+                self.directory.looked(key, entry, to)
+                if differs:
+                    self.patrol.repair(key, entry, to)
+            case c.Patrol():
+                self.patrol.looked(key, entry)
+            case c.CheckDigest():
+                self.patrol.looked_to_check(key, entry, purpose)
             case c.CompareAll():
                 self.comparisons.looked_in_round(key, entry)
                 if entry is not None:
@@ -354,6 +296,12 @@ class Engine:
                 self.core.emit(c.Read((key,), c.Recovered(number, marked)))
             if event.more:
                 self.core.emit(event.scan._replace(after_number=event.numbers[-1]))
+        elif isinstance(purpose, c.TellPlaces):
+            self.directory.scanned(event, purpose)
+        elif isinstance(purpose, c.Patrol):
+            self.patrol.scanned(event, purpose)
+        elif isinstance(purpose, c.CheckDigest):
+            self.patrol.scanned_to_check(event, purpose)
         elif isinstance(purpose, c.Reap):
             self.core.emit(c.Read(event.keys, purpose))
         else:
@@ -377,6 +325,10 @@ class Engine:
             case c.Learn(sender=sender):
                 if event.outcome is Outcome.DEPOSED:
                     self.core.emit(c.Read((key,), c.CompareOne((what.location.primary, sender))))
+                elif event.outcome is Outcome.ENDED and entry is not None and self.members.is_reachable(sender):
+                    # Somebody believes that it lives: what ended it has not reached them.
+                    if not what.location.ended:
+                        self.core.send(sender, m.Announce(((key, entry.location),)))
                 elif entry is not None and entry.ended and event.before is not None and not event.before.ended:
                     self.service.again(self.replication.drop(key))
             case c.GivePromise():
@@ -386,7 +338,7 @@ class Engine:
             case c.SetBackups(released=released):
                 if event.outcome is Outcome.STORED and entry is not None:
                     self.replication.backups_set(key, entry, event.before, released)
-                    self.sweeps.announce(key, entry.location)
+                    self.directory.announce(key, entry.location)
             case c.HandOver(to=to, moves=moves):
                 if event.outcome is Outcome.STORED and entry is not None:
                     self.core.tell(c.FactKind.MOVED if moves else c.FactKind.HANDED_OVER, key, to)
@@ -408,6 +360,10 @@ class Engine:
                     self.service.again(self.replication.drop(key))
             case c.DropLost():
                 self.sweeps.lost(event)
+            case c.ForgetCopy():
+                if event.outcome is Outcome.REFUSED:
+                    # It was used since: it lives on, from the copy that knows of that.
+                    self.inquiries.begin(key)
 
     def _committed(self, event: c.Changed) -> None:
         entry = event.entry
@@ -415,7 +371,7 @@ class Engine:
             if entry.ended:
                 self.core.tell(c.FactKind.SESSION_ENDED, event.key)
             if event.before is None or entry.ended:
-                self.sweeps.announce(event.key, entry.location)
+                self.directory.announce(event.key, entry.location)
         self.service.committed(event)
 
     def _copied(self, event: c.Changed, what: c.CopyIn) -> None:
@@ -442,7 +398,7 @@ class Engine:
         if event.before is not None and event.before.role is Role.PRIMARY:
             return
         self.moves.arrived(event.key)
-        self.sweeps.announce(event.key, entry.location)
+        self.directory.announce(event.key, entry.location)
         self.replication.protect(event.key, entry)
 
     def _promoted(self, event: c.Changed, what: c.Promote) -> None:
@@ -454,7 +410,7 @@ class Engine:
                 self.core.tell(c.FactKind.VALUES_CONCURRENT, event.key)
             self.replication.track(event.key, entry, event.before, moves_only=True)
             self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
-            self.sweeps.announce(event.key, entry.location)
+            self.directory.announce(event.key, entry.location)
         self.inquiries.promoted(event.key, event.outcome)
 
     def _stepped_down(self, event: c.Changed) -> None:

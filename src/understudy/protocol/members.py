@@ -326,6 +326,19 @@ class Members:
         found = chosen(ORDERS[settings.placement], key, everybody, 0, settings.copies + 1)
         return tuple(name for name in found if name != self._core.me)
 
+    def zones(self) -> dict[str, str]:
+        """The zone of each member that may hold a copy."""
+        return {candidate.name: candidate.zone for candidate in self._candidates()}
+
+    def is_staying(self, name: str) -> bool:
+        """True for a member that is alive and does not leave."""
+        member = self._by_name.get(name)
+        return member is not None and member.standing is Standing.ALIVE and not member.leaving
+
+    def is_whole(self) -> bool:
+        """True if nobody is missing who has not left: none of them can act on what it knew before."""
+        return all(member.standing in (Standing.ALIVE, Standing.LEFT) for member in self._by_name.values())
+
     def _candidates(self) -> list[Candidate]:
         return [
             Candidate(m.name, m.zone) for m in self._by_name.values() if m.standing is Standing.ALIVE and not m.leaving

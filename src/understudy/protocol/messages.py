@@ -134,6 +134,8 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     key: bytes
     epoch: Epoch
     context: Context
+    holds: bool = True
+    """False: it knows the place alone, and wants no data."""
 
 
 class Compare(msgspec.Struct, frozen=True, array_like=True, tag=10):
@@ -170,10 +172,13 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag=14):
     keys: tuple[tuple[bytes, Epoch], ...]
 
 
-class Transferred(msgspec.Struct, frozen=True, array_like=True, tag=15):
-    """The sender has announced all its sessions to a member that joined."""
+class AskPlaces(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Where are your sessions with keys above ``after`` up to ``upto``? Answered by Places, a page at a time."""
 
-    count: int
+    after: bytes
+    upto: bytes
+    differs: bool = False
+    """Your Digest of this range is not what I find: look at the copies that you have given me, too."""
 
 
 class Accessed(msgspec.Struct, frozen=True, array_like=True, tag=16):
@@ -238,6 +243,25 @@ class Located(msgspec.Struct, frozen=True, array_like=True, tag=22):
     key: bytes
     location: Location | None
     view: tuple[str, ...]
+
+
+class Places(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """To AskPlaces: those above ``after`` up to ``upto`` of which the asker holds no copy. The next page is above."""
+
+    after: bytes
+    upto: bytes
+    places: tuple[tuple[bytes, Location], ...]
+    differs: bool = False
+
+
+class Digest(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """Of the sender's sessions with keys above ``after`` up to ``upto`` the receiver should know this."""
+
+    after: bytes
+    upto: bytes
+    count: int
+    sum: int
+    """Of the hashes of their keys and epochs, and of the contexts of those that it holds."""
 
 
 # --- between a worker and its agent -----------------------------------------------------------------------
@@ -376,7 +400,7 @@ MemberMessage = (
     | Contribute
     | Announce
     | Forget
-    | Transferred
+    | AskPlaces
     | Accessed
     | Fetch
     | Fetched
@@ -384,6 +408,8 @@ MemberMessage = (
     | Forwarded
     | Locate
     | Located
+    | Places
+    | Digest
 )
 WorkerMessage = FetchRequest | CommitRequest | SettleRequest | TouchRequest | Hello | Welcome | ControlRequest | Reply
 Request = FetchRequest | CommitRequest | SettleRequest | TouchRequest

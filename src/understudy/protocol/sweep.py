@@ -1,33 +1,33 @@
-"""Work on many sessions, a few at a time: after a loss, at a join, at expiry, at leaving.
+"""Work on many sessions, a few at a time: after a loss, at expiry, at leaving.
 
 Every sweep is a scan of one of the store's lists. The executor runs scans between the requests, a bounded number of
-entries each, so that a hundred thousand sessions never stand in anybody's way.
+entries each, and a list is read on only when most of what it led to is finished, so that a hundred thousand sessions
+never stand in anybody's way.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 from understudy import limits
 from understudy.model.commit import Outcome
-from understudy.model.entry import Entry, Epoch, Location, Role
+from understudy.model.entry import Entry, Epoch, Role
 from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
 from understudy.protocol.members import Members
-from understudy.protocol.messages import Accessed, Announce, Forget, Transferred
+from understudy.protocol.messages import Accessed, Forget
 from understudy.protocol.replicate import Replication
 
 REAP_MS = 1_000
-ANNOUNCE_MS = 20
-"""How long announcements gather before they go out."""
 LEAVE_AGAIN_MS = 100
-TRANSFER_AGAIN_MS = 500
 ORPHAN_MS = 2_000
 """How long a Release may be on its way."""
 
 
 class Sweeps:
-    """Announcements, losses, joins, expiry and leaving of one member."""
+    """Losses, expiry and leaving of one member."""
 
     def __init__(
         self, core: Core, members: Members, replication: Replication, inquiries: Inquiries, comparisons: Comparisons
@@ -40,37 +40,17 @@ class Sweeps:
         self._recheck_ms: dict[str, int] = {}
         self._reap_ms = 0
         self._orphans: dict[bytes, int] = {}
-        self._places: dict[bytes, Location] = {}
-        self._announce_ms = 0
         self._ages: dict[str, dict[bytes, int]] = {}
+        self._waiting: deque[c.Scan] = deque()
+        self._begun: set[bytes] = set()
         self._forgotten: list[tuple[bytes, Epoch]] = []
-        self._transfers: dict[str, list[tuple[bytes, Location]]] = {}
-        self._transferred: list[tuple[str, int]] = []
-        self._transferring_ms: dict[str, int] = {}
         self.drained = False
         self._leave_ms = 0
         self._leave_until_ms = 0
         self._leave_remaining = 0
         self._leave_scanning = False
 
-    # --- announcements -------------------------------------------------------------------------------------
-
-    def announce(self, key: bytes, location: Location) -> None:
-        """Let everybody know where a session is, soon; where that is computed, only that it has ended."""
-        if self._core.settings.computes_places and not location.ended:
-            return
-        if not self._places:
-            self._announce_ms = self._core.now_ms + ANNOUNCE_MS
-        self._places[key] = location
-        if len(self._places) >= limits.BATCH_ENTRIES_MAX or location.ended:
-            self._announce_now()
-
-    def _announce_now(self) -> None:
-        places, self._places = self._places, {}
-        for name in self._members.reachable():
-            told = tuple((k, p) for k, p in places.items() if p.ended or name not in (p.primary, *p.backups))
-            if told:
-                self._core.send(name, Announce(told))
+    # --- use and expiry -------------------------------------------------------------------------------------
 
     def accessed(self, key: bytes, entry: Entry, age_ms: int) -> None:
         """Let those who must know learn that a session was used: its primary, or from there its backups."""
@@ -87,14 +67,7 @@ class Sweeps:
 
     def flush(self) -> None:
         """Send what has gathered in this turn."""
-        transfers, self._transfers = self._transfers, {}
-        for name, places in transfers.items():
-            if self._members.is_reachable(name):
-                self._core.send(name, Announce(tuple(places)))
-        ended, self._transferred = self._transferred, []
-        for name, count in ended:
-            if self._members.is_reachable(name):
-                self._core.send(name, Transferred(count))
+        self._go_on()
         forgotten, self._forgotten = self._forgotten, []
         if forgotten:
             for name in self._members.reachable():
@@ -119,6 +92,7 @@ class Sweeps:
         if entry is None or entry.ended:
             return
         name = purpose.member
+        self.note(key)
         if not self._members.ready:
             # What this member believes of the others may be old: nothing is given up or taken over on it.
             if name:
@@ -172,40 +146,34 @@ class Sweeps:
         self._orphans[key] = self._core.now_ms + ORPHAN_MS
         self._comparisons.ask_about(key, entry, (entry.primary,), whole=True)
 
-    # --- joins ---------------------------------------------------------------------------------------------
-
-    def transfer_to(self, name: str) -> None:
-        """Announce every session whose primary is here to a member that joined."""
-        self._transferring_ms[name] = self._core.now_ms
-        self._core.emit(c.Scan(c.ScanKind.MEMBER, c.Transfer(name), member=self._core.me))
-
-    def transfer_again(self, name: str) -> None:
-        """A member says that it is not ready, long after its transfer ended: something was lost on the way."""
-        if self._core.now_ms - self._transferring_ms.get(name, self._core.now_ms) >= TRANSFER_AGAIN_MS:
-            self.transfer_to(name)
-
-    def transferred(self, key: bytes, entry: Entry | None, to: str) -> None:
-        """One entry of the batch."""
-        if entry is not None and entry.role is Role.PRIMARY and not entry.ended and to not in entry.backups:
-            self._transfers.setdefault(to, []).append((key, entry.location))
-
     # --- scans ---------------------------------------------------------------------------------------------
 
     def scanned(self, event: c.Scanned) -> None:
         """The next keys of a sweep: read them, go on."""
         scan, purpose = event.scan, event.scan.purpose
-        if isinstance(purpose, c.Transfer):
-            purpose = purpose._replace(told=purpose.told + len(event.keys))
         if event.keys:
             self._core.emit(c.Read(event.keys, purpose))
         if event.more:
-            self._core.emit(scan._replace(after=event.keys[-1], purpose=purpose))
-        elif isinstance(purpose, c.Transfer):
-            self._core.tell(c.FactKind.TRANSFERRED, member=purpose.to, detail=str(purpose.told))
-            self._transferred.append((purpose.to, purpose.told))
-            self._transferring_ms[purpose.to] = self._core.now_ms
+            self._waiting.append(scan._replace(after=event.keys[-1]))
         elif isinstance(purpose, c.Leave):
             self._leave_scanning = False
+
+    def note(self, key: bytes) -> None:
+        """A sweep has begun something with this session."""
+        self._begun.add(key)
+
+    def _go_on(self) -> None:
+        """Scan on where enough of what was begun is finished: the others' stores and the network set the pace."""
+        if not self._waiting:
+            return
+        flights, inquiries = self._replication.flights, self._inquiries.open
+        self._begun = {key for key in self._begun if key in flights or key in inquiries}
+        if len(self._begun) < limits.SWEPT_IN_FLIGHT_MAX:
+            self._core.emit(self._waiting.popleft())
+
+    def describe(self) -> dict[str, int]:
+        """How much of sweeps is under way: sessions begun and not finished, lists not read to their end."""
+        return {"sessions_in_flight": len(self._begun), "lists": len(self._waiting)}
 
     # --- expiry --------------------------------------------------------------------------------------------
 
@@ -242,6 +210,7 @@ class Sweeps:
             return
         if entry.role is not Role.PRIMARY:
             return
+        self.note(key)
         heirs = [b for b in entry.backups if self._is_heir(b)]
         if key in self._replication.flights:
             self._leave_remaining += 1 if heirs or self._members.can_place() else 0
@@ -277,8 +246,6 @@ class Sweeps:
         now = self._core.now_ms
         for name in [n for n, due in self._recheck_ms.items() if now >= due]:
             self.recheck_now(name)
-        if self._places and now >= self._announce_ms:
-            self._announce_now()
         if now >= self._reap_ms:
             self._reap_ms = now + REAP_MS
             self._core.emit(c.Scan(c.ScanKind.DUE, c.Reap()))
@@ -298,8 +265,6 @@ class Sweeps:
 
     def deadline_ms(self) -> int:
         instants = [self._reap_ms, *self._recheck_ms.values()]
-        if self._places:
-            instants.append(self._announce_ms)
         if self._members.leaving and not self.drained:
             instants.append(self._core.now_ms + LEAVE_AGAIN_MS)
         return min(instants)
