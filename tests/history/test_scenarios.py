@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import pytest
 
+from understudy.client.conversation import open_session
+from understudy.client.visit import Opened
+from understudy.client.visit import World as ClientWorld
+from understudy.model import values
 from understudy.model.commit import Commit, Creation, Outcome
-from understudy.model.entry import Entry, Role
+from understudy.model.entry import Attributes, Role
+from understudy.model.ids import cookie_value
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
 from understudy.protocol.members import Members
-from understudy.sim.users import User
+from understudy.sim.workers import Handling, Script, client_world
 from understudy.sim.world import Machine, World
 from understudy.transport.memory import MemoryNetwork
 
-KEY, SECRET = b"k" * 16, b"s"
 SETTLED_MS = 8_000
 """More than the sweep's delay and what it then takes to replace a copy."""
 GIVES_UP_MS = 20_000
+IDLE_MS = 10**9
 
 
 class Cluster:
@@ -26,9 +31,10 @@ class Cluster:
 
     def __init__(self, names: str, copies: int = 1) -> None:
         self.world = World(1, tuple(names), c.Settings("", 0, 0, copies=copies), MemoryNetwork(1, detect_ms=30))
-        self.problems: list[str] = []
-        self.user = User(self.world, 1, self.problems)
-        self.user.key, self.user.secret = KEY, SECRET
+        keys = self.world.keys
+        session_id = keys.mint(b"a locator, a key")
+        self.key, self.secret = keys.key("default", session_id), keys.secret_hash(session_id)
+        self.cookie = cookie_value(session_id, names[0])
         for machine in self.world.machines.values():
             machine.start()
         self.wait(4_000)
@@ -47,12 +53,12 @@ class Cluster:
     def write(self, at: str, value: bytes) -> m.CommitAnswer:
         """Sets x (the first write begins the session); asked again under the same id until it is committed."""
         self.writes += 1
-        creates = Creation(10**9) if self.writes == 1 else None
-        commit = Commit(b"%08d" % self.writes, SECRET, {"x": value}, creates=creates)
+        creates = Creation(IDLE_MS) if self.writes == 1 else None
+        commit = Commit(b"%08d" % self.writes, self.secret, {"x": values.encode(value, attribute="x")}, creates=creates)
         until_ms = self.now_ms + GIVES_UP_MS
         while self.now_ms < until_ms:
             answers: list[m.FetchAnswer | m.CommitAnswer | None] = []
-            self[at].ask(m.CommitRequest(0, KEY, commit, m.AcknowledgeMode.BACKUP), answers.append)
+            self[at].ask(m.CommitRequest(0, self.key, commit, m.AcknowledgeMode.BACKUP), answers.append)
             while not answers and self.now_ms < until_ms:
                 self.wait(1)
             if answers and isinstance(answers[0], m.CommitAnswer) and answers[0].outcome is Outcome.COMMITTED:
@@ -62,19 +68,36 @@ class Cluster:
 
     def read(self, at: str) -> bytes | None:
         """x, as a worker at that machine shows it: in place under its leases, else through its agent."""
-        shown: list[Entry | None] = []
-        self.user.read_entry(self[at], lambda entry, how: shown.append(entry))
         until_ms = self.now_ms + GIVES_UP_MS
-        while not shown and self.now_ms < until_ms:
-            self.wait(1)
-        assert shown and shown[0] is not None, f"{at} did not find the session"
-        return shown[0].shown("x")
+        while self.now_ms < until_ms:
+            shown: list[Opened] = []
+            ended: list[Exception | None] = []
+
+            def script(world: ClientWorld, shown: list[Opened] = shown) -> Script:
+                shown.append((yield from open_session(world, self.cookie)))
+
+            Handling(self[at], ended.append).begin(script, IDLE_MS, self.cookie)
+            while not ended and self.now_ms < until_ms:
+                self.wait(1)
+            if shown and shown[0].session_id is not None:
+                return x_of(shown[0].attributes)
+            self.wait(20)
+        raise AssertionError(f"{at} did not find the session")
+
+    def read_in_place(self, at: str) -> bytes | None:
+        """x, if a worker may show it without asking anybody at this instant."""
+        conversation = open_session(client_world(self[at], IDLE_MS), self.cookie)
+        try:
+            next(conversation)
+        except StopIteration as stop:
+            return x_of(stop.value.attributes)
+        return None
 
     def roles(self) -> dict[Role, list[str]]:
         """Who holds what, of the machines that are up."""
         held: dict[Role, list[str]] = {role: [] for role in Role}
         for name, machine in self.world.machines.items():
-            entry = machine.store.read(KEY).entry
+            entry = machine.store.read(self.key).entry
             if entry is not None and machine.is_up:
                 held[entry.role].append(name)
         return held
@@ -85,6 +108,11 @@ class Cluster:
 
     def others(self, *names: str) -> list[str]:
         return [name for name in self.world.machines if name not in names]
+
+
+def x_of(attributes: Attributes) -> bytes | None:
+    shown: bytes | None = values.decode(attributes["x"][0].value, attribute="x") if "x" in attributes else None
+    return shown
 
 
 @pytest.mark.parametrize("silent_too", [False, True], ids=["machine", "machine, its store lost"])
@@ -168,8 +196,7 @@ def cut_off(a: Cluster) -> tuple[bytes, bytes | None]:
         a.world.network.cut(old, name)
     holder = next(name for name in a.others(old) if name in a.roles()[Role.BACKUP])
     assert a.write(holder, b"2").protected
-    served = a.user._in_place(a[old])
-    return b"2", served[0].shown("x") if served else None
+    return b"2", a.read_in_place(old)
 
 
 def test_a_primary_that_is_cut_off_shows_nothing_old_once_another_has_answered() -> None:
@@ -313,14 +340,14 @@ def test_twenty_members_are_asked_for_one_session_at_once() -> None:
     answered: list[str] = []
     for round_ in range(3):
         for name in names:
-            commit = Commit(b"%s%07d" % (name.encode(), round_), SECRET, {name: b"%d" % round_})
-            request = m.CommitRequest(0, KEY, commit, m.AcknowledgeMode.BACKUP)
-            a[name].ask(m.FetchRequest(0, KEY), lambda answer: None)
+            commit = Commit(b"%s%07d" % (name.encode(), round_), a.secret, {name: b"%d" % round_})
+            request = m.CommitRequest(0, a.key, commit, m.AcknowledgeMode.BACKUP)
+            a[name].ask(m.FetchRequest(0, a.key), lambda answer: None)
             a[name].ask(request, lambda answer, name=name: answered.append(name) if answer else None)  # type: ignore[misc]
         a.wait(300)
     a.wait(2_000)
     assert len(answered) == 60
     held = a.roles()
     assert len(held[Role.PRIMARY]) == len(held[Role.BACKUP]) == 1
-    entry = a[held[Role.PRIMARY][0]].store.read(KEY).entry
+    entry = a[held[Role.PRIMARY][0]].store.read(a.key).entry
     assert entry is not None and [entry.shown(name) for name in names] == [b"2"] * 20

@@ -1,208 +1,183 @@
-"""One random history of a small cluster: users at work, one fault at a time, then quiet; and what must hold.
+"""One history: a plan is carried out, its checkers look on, and at the end the cluster has to recover.
 
-``run(seed)`` returns what was found wrong (nothing, if all held) and what happened how often.
+``run(plan)`` gives what was found wrong (nothing, if all held) and what happened how often. The same plan is the same
+history, event by event.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
-from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
+from understudy.sim.checkers import quiet
+from understudy.sim.checkers.copies import Copies
+from understudy.sim.checkers.entries import Apart, Bounds, Dots, Gone, OnePrimary
+from understudy.sim.checkers.ledger import Calm
+from understudy.sim.faults import Faults
+from understudy.sim.plan import Plan
 from understudy.sim.users import User
-from understudy.sim.world import Machine, World
+from understudy.sim.world import World
 from understudy.transport.memory import MemoryNetwork
 
-QUIET_MS = 9_000
-"""After a fault, until the next: enough for the sweep and for new backups."""
-BETWEEN_OPERATIONS_MS = (5, 120)
+START_MS_MAX = 8_000
+"""A cluster is ready by then."""
+RECOVERED_MS_MAX = 12_000
+"""After the last fault has ended, everything has its copies by then, and nothing is under way any more."""
+LASTS_MS_MAX = 120_000
+"""Longer than the longest plan: a history that is not over by then is stuck."""
+LOOK_MS = 100
+PROBLEMS_MAX = 50
 
 
 class Report(NamedTuple):
     """What one history gave."""
 
     seed: int
+    profile: str
     problems: list[str]
     operations: int
     protected_writes: int
     unavailable: int
     facts: dict[str, int]
     trace: list[str]
+    lasted_ms: int
+
+
+class _Enough(Exception):
+    """So much is wrong that the rest would only repeat it."""
+
+
+class _Problems(list[str]):
+    """Ends the history when there are too many."""
+
+    def append(self, text: str) -> None:
+        super().append(text)
+        if len(self) >= PROBLEMS_MAX:
+            raise _Enough
 
 
 class History:
-    """Runs users and faults over a world, and looks at it after every turn."""
+    """One plan, carried out."""
 
-    def __init__(
-        self, seed: int, *, members: int = 3, users: int = 4, faults: int = 3, trace: bool = False, copies: int = 1
-    ) -> None:
-        names = tuple("abcdefgh"[:members])
-        network = MemoryNetwork(seed, detect_ms=30, found_ms=(1, 40))
-        self.world = World(seed, names, c.Settings("", 0, 0, copies=copies), network)
-        self.random = self.world.random
-        network.loss = self.random.choice((0.0, 0.0, 0.01, 0.05))
-        network.repeat = self.random.choice((0.0, 0.02, 0.1))
-        network.reorder = self.random.choice((0.0, 0.05, 0.2))
-        self.problems: list[str] = []
+    def __init__(self, plan: Plan, *, trace: bool = False) -> None:
+        self.plan = plan
+        settings = c.Settings("", 0, 0, **plan.settings)  # type: ignore[arg-type]
+        network = MemoryNetwork(plan.seed, found_ms=(1, 40))
+        for name in plan.network.__struct_fields__:
+            setattr(network, name, getattr(plan.network, name))
+        self.world = World(
+            plan.seed, plan.members, settings, network, clocks=plan.clocks, store_bytes_max=plan.store_bytes_max
+        )
         self.world.trace = [] if trace else None
-        self.users = [User(self.world, n, self.problems) for n in range(users)]
-        self.faults = faults
-        self.running = True
-        self._committers: dict[tuple[bytes, tuple[int, int]], str] = {}
-        self.world.after_turn.append(self._observe)
+        self.problems = _Problems()
+        self.calm = Calm(plan.promises)
+        self.users = [
+            User(self.world, n, user, plan.promises, self.calm, self.problems) for n, user in enumerate(plan.users)
+        ]
+        self.faults = Faults(self.world, plan.faults, self.calm, self.unrecovered, self.problems.append)
+        self._look_on()
+
+    def _look_on(self) -> None:
+        world, tell = self.world, self._tell
+        one, apart, dots, gone = OnePrimary(tell), Apart(tell), Dots(tell), Gone(tell, self.plan.promises.nothing_lost)
+        bounds = Bounds(tell, 4 * sum(len(user.tabs) for user in self.plan.users) + 8)
+        world.on_stored += [one.stored, apart.stored, dots.stored, gone.stored, bounds.stored]
+        world.on_turned.append(bounds.turned)
+        world.on_told.append(gone.told)
+        if self.plan.promises.nothing_lost:
+            world.on_replied.append(Copies(tell, world.settings.copies).replied)
+
+    def _tell(self, text: str) -> None:
+        self.problems.append(f"at {self.world.now_ms} ms, {text}")
 
     # --- the run -------------------------------------------------------------------------------------------
 
     def run(self) -> Report:
-        world = self.world
-        for machine in world.machines.values():
-            machine.start()
-        world.run_until(4_000)
-        for user in self.users:
-            for tab in range(2):
-                world.later(self.random.randrange(100), lambda user=user, tab=tab: self._next(user, tab))  # type: ignore[misc]
-        self._in(1_500)
-        for _ in range(self.faults):
-            self._fault()
-            self._in(QUIET_MS)
-        self.running = False
-        world.network.loss = world.network.repeat = world.network.reorder = 0.0
-        self._in(10_000)
-        self._settle()
+        try:
+            self._run()
+        except _Enough:
+            pass
+        except AssertionError as error:
+            super(_Problems, self.problems).append(f"at {self.world.now_ms} ms, an invariant was broken: {error!r}")
+        ledgers = [ledger for user in self.users for ledger in user.ledgers]
         return Report(
-            0,
-            self.problems,
-            sum(u.operations for u in self.users),
-            sum(u.protected_writes for u in self.users),
-            sum(u.unavailable for u in self.users),
-            world.facts,
-            world.trace or [],
+            self.plan.seed,
+            self.plan.profile,
+            list(self.problems),
+            sum(user.operations for user in self.users),
+            sum(ledger.protected_writes for ledger in ledgers),
+            sum(user.unavailable for user in self.users),
+            self.world.facts,
+            self.world.trace or [],
+            self.world.now_ms,
         )
 
-    def _in(self, ms: int) -> None:
-        self.world.run_until(self.world.network.now_ms + ms)
-
-    def _next(self, user: User, tab: int) -> None:
-        """The next operation of one tab, at a random machine that is up."""
-        if not self.running:
+    def _run(self) -> None:
+        for name in self.plan.members:
+            self.world.machines[name].start()
+        if not self._until(lambda: not any(quiet.unready(self.world)), START_MS_MAX):
+            self._tell(f"the cluster did not start: {list(quiet.unready(self.world))}")
             return
-        up = [m for m in self.world.machines.values() if m.is_up]
-
-        def done() -> None:
-            self.world.later(self.random.randint(*BETWEEN_OPERATIONS_MS), lambda: self._next(user, tab))
-
-        if not up or not user.alive:
-            if up and tab == 0 and not user.may_be_ended:
-                user.operations += 1
-                user.create(self.random.choice(up), done)
-            else:
-                done()
-            return
-        user.operations += 1
-        machine = self.random.choice(up)
-        draw = self.random.random()
-        if draw < 0.45:
-            user.read(machine, done)
-        elif draw < 0.8:
-            user.write(machine, f"a{tab}", done)
-        elif draw < 0.998 or tab:
-            user.increment(machine, done)
-        else:
-            user.end(machine, done)
-
-    # --- faults --------------------------------------------------------------------------------------------
-
-    def _fault(self) -> None:
-        """One failure: a machine, an agent, a pause, or a clean restart."""
-        machine = self.random.choice(list(self.world.machines.values()))
-        kind = self.random.choice(("crash", "crash empty", "agent", "pause", "drain", "restart"))
-        self.world.note(f"FAULT {kind} {machine.name}")
-        if kind in ("crash", "crash empty"):
-            machine.crash(with_store=kind == "crash")
-            self.world.later(self.random.choice((200, 800, 6_000)), machine.start)
-        elif kind in ("agent", "restart"):
-            machine.crash()
-            self.world.later(self.random.randint(20, 900), machine.start)
-        elif kind == "pause":
-            machine.pause()
-            self.world.later(self.random.choice((300, 2_000, 7_000)), machine.resume)
-        else:
-            machine.drain()
-            self._await_drain(machine)
-
-    def _await_drain(self, machine: Machine) -> None:
-        executor = machine.executor
-        if executor is not None and not executor.engine.drained:
-            self.world.later(50, lambda: self._await_drain(machine))
-            return
-        machine.stop()
-        self.world.later(self.random.choice((100, 3_000)), machine.start)
-
-    # --- what must hold ------------------------------------------------------------------------------------
-
-    def _observe(self, machine: Machine) -> None:
-        """After each turn: primary and backups differ, and one epoch has one primary."""
         for user in self.users:
-            if not user.key:
-                continue
-            entry = machine.store.read(user.key).entry
-            if entry is None or entry.ended or entry.role is not Role.PRIMARY:
-                continue
-            if machine.name in entry.backups:
-                self.problems.append(user.describe(f"{machine.name} is its own backup"))
-            slot = (user.key, entry.epoch[:2])
-            other = self._committers.setdefault(slot, machine.name)
-            if other != machine.name:
-                self.problems.append(user.describe(f"{other} and {machine.name} are primary in one reign {slot[1]}"))
+            user.begin()
+        self.faults.begin()
+        if not self._until(self._is_done, LASTS_MS_MAX):
+            self._tell("the history is stuck")
+        self.faults.end_all()
+        if not self._until(lambda: not any(self._unsettled()), RECOVERED_MS_MAX):
+            for text in islice(self._unsettled(), 5):
+                self._tell(f"not recovered: {text}")
+        self._read_everything()
 
-    def _settle(self) -> None:
-        """After the faults: one primary, agreeing backups, empty outboxes, and everybody sees everything."""
+    def _until(self, holds: Callable[[], bool], within_ms: int) -> bool:
+        until_ms = self.world.now_ms + within_ms
+        while not holds():
+            if self.world.now_ms >= until_ms:
+                return False
+            self.world.run_for(LOOK_MS)
+        return True
+
+    def _is_done(self) -> bool:
+        return self.faults.done and not any(user.tabs_left for user in self.users)
+
+    # --- recovering ----------------------------------------------------------------------------------------
+
+    def keys(self) -> list[bytes]:
+        """Every session that any store knows: also those of browsers that never got their cookie."""
+        found: dict[bytes, None] = {}
+        for machine in self.world.machines.values():
+            with machine.store.view() as transaction:
+                found.update(dict.fromkeys(transaction.keys(None, 1_000)))
+        return list(found)
+
+    def unrecovered(self) -> Iterator[str]:
+        """What is not as it should be after a fault, whatever users do meanwhile."""
+        return chain(quiet.unready(self.world), quiet.unprotected(self.world, self.keys()))
+
+    def _unsettled(self) -> Iterator[str]:
+        """The same, when nobody does anything any more."""
+        return chain(self.unrecovered(), quiet.unequal(self.world, self.keys()))
+
+    def _read_everything(self) -> None:
+        """At the end every member shows every session, with everything that was promised."""
         for user in self.users:
-            if not user.key:
-                continue
-            entries = {n: m.store.read(user.key).entry for n, m in self.world.machines.items()}
-            self._check_roles(user, entries)
-            for machine in self.world.machines.values():
-                if user.alive and not user.may_be_ended:
-                    user.read(machine, lambda: None)
-        self._in(8_000)
-        for name, machine in self.world.machines.items():
-            with machine.store.write() as transaction:
-                rows = transaction.outbox(0, 10)
-            if rows:
-                self.problems.append(f"the outbox of {name} still holds {rows[0]} at the end")
-            executor = machine.executor
-            if executor is None or not executor.engine.ready:
-                self.problems.append(f"{name} is not ready at the end")
-            elif executor.engine.replication.flights or executor.engine.service.jobs:
-                self.problems.append(f"{name} still has work in flight at the end: {executor.engine.describe()}")
+            if user.ledger is not None:
+                for machine in self.world.machines.values():
+                    user.look(machine)
+        self._until(lambda: not any(self._unlooked()), RECOVERED_MS_MAX)
+        for text in islice(self._unlooked(), 3):
+            self._tell(f"after the last looks: {text}")
 
-    def _check_roles(self, user: User, entries: dict[str, Entry | None]) -> None:
-        live = {n: e for n, e in entries.items() if e is not None and not e.ended}
-        primaries = {n: e for n, e in live.items() if e.role is Role.PRIMARY}
-        if not user.alive or user.may_be_ended or user.ever_unprotected:
-            return
-        if len(primaries) != 1:
-            self.problems.append(user.describe(f"has the primaries {sorted(primaries)} at the end"))
-            return
-        name, primary = next(iter(primaries.items()))
-        wanted = min(self.world.settings.copies, len(self.world.machines) - 1)
-        if len(primary.backups) != wanted:
-            self.problems.append(user.describe(f"has the backups {primary.backups} at the end"))
-        for backup in primary.backups:
-            copy = live.get(backup)
-            if copy is None or copy.role is not Role.BACKUP:
-                self.problems.append(user.describe(f"{backup} holds no copy for {name} at the end"))
-            elif (copy.attributes, copy.context, copy.epoch) != (primary.attributes, primary.context, primary.epoch):
-                self.problems.append(user.describe(f"{backup} differs from its primary {name} at the end"))
-        for other, entry in live.items():
-            if entry.role is Role.BACKUP and other not in primary.backups:
-                self.problems.append(user.describe(f"{other} keeps a copy that nobody lists"))
+    def _unlooked(self) -> Iterator[str]:
+        looks = (f"{user.looks} looks of {user.name} were not answered" for user in self.users if user.looks)
+        return chain(looks, quiet.unequal(self.world, self.keys()))
 
 
-def run(seed: int, *, trace: bool = False, members: int = 3, copies: int = 1, faults: int = 3) -> Report:
-    """One history. The same seed gives the same history.
+def run(plan: Plan, *, trace: bool = False) -> Report:
+    """One history. The same plan gives the same history.
 
-    Cost: about 40 simulated seconds of a few hundred operations, a second or two of one core.
+    Cost: about a thousand operations, well below a second of one core.
     """
-    return History(seed, trace=trace, members=members, copies=copies, faults=faults).run()._replace(seed=seed)
+    return History(plan, trace=trace).run()

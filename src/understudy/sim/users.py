@@ -1,283 +1,345 @@
-"""Simulated users and their browsers: each follows its cookie, writes numbered values, and remembers what it was told.
+"""Users and their browsers: several tabs each, one cookie jar; every request is the client's own conversation.
 
-A user's attributes hold numbers that only rise, so that one look tells whether an answer is older than something the
-user has seen or was promised.
+An attribute holds numbers that are drawn in order, so that what a request was shown can be judged, see ``checkers``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
-from understudy.model.commit import Commit, Creation, Outcome
-from understudy.model.entry import Entry, Role
-from understudy.protocol import messages as m
+from understudy.client.conversation import Conversation, commit, open_session, transact
+from understudy.client.session import Session
+from understudy.client.visit import Visit
+from understudy.client.visit import World as ClientWorld
+from understudy.errors import SessionEnded, SessionUnavailable
+from understudy.model.commit import Opening, Outcome
+from understudy.sim.checkers.ledger import Calm, Ledger
+from understudy.sim.checkers.register import Write
+from understudy.sim.plan import Operation, OperationKind, Promises, UserPlan
+from understudy.sim.workers import Died, Handling, Pause, Script
 from understudy.sim.world import Machine, World
 
-TRIES_MAX = 40
-RETRY_MS = 60
-COUNTER = "counter"
+PATIENCE_MS = 2_500
+"""A browser, or the balancer before it, gives up then; the request goes on without it."""
+LATE_COMMIT_MS = 6_000
+"""How long after its worker's end a commit may still be under way."""
+KIND = OperationKind
+_Result = TypeVar("_Result")
 
 
-class Known:
-    """What a user knows of one attribute."""
+class Request:
+    """One request of one tab, from the click to the answer."""
 
-    def __init__(self) -> None:
-        self.tried = 0
-        """The highest value that was sent."""
-        self.seen = 0
-        """The highest value that was acknowledged as protected, or shown."""
+    def __init__(self, user: User, operation: Operation, ledger: Ledger | None) -> None:
+        self.user = user
+        self.number = user.operations
+        self.operation = operation
+        self.ledger = ledger
+        self.cookie = user.cookie
+        self.began_ms = user.world.now_ms
+        self.count_floor = ledger.count_floor if ledger is not None else 0
+        self.visit = Visit(self.cookie)
+        self.opening: Opening | None = None
+        self.opened_protected = False
+        self.values: dict[str, int] = {}
+        self.written: Write | None = None
+        self.outcome: Outcome | None = None
+        self.count = 0
+        self.over = False
+        """Answered, or given up by the browser."""
+        self.where = ""
+        self.answered = False
+        """Its conversation came to its end."""
+
+    def script(self, world: ClientWorld) -> Script:
+        """What the worker does."""
+        visit, operation = self.visit, self.operation
+        visit.found((yield from open_session(world, self.cookie)))
+        assert visit.opened is not None
+        self.opening, self.opened_protected = visit.opened.opening, visit.opened.protected
+        self.values = {name: visit.draft.get(name) for name in visit.draft}
+        if operation.view_ms:
+            yield Pause(operation.view_ms)
+        if visit.exists and operation.kind is KIND.COUNT:
+            self.count = yield from transact(world, visit, self._increment)
+        else:
+            self._change(Session(visit, _Nobody(world)))
+        self.outcome = yield from commit(world, visit)
+
+    def _change(self, session: Session) -> None:
+        """What the application's view does with the session."""
+        kind, ledger = self.operation.kind, self.ledger
+        if not self.visit.exists:
+            if not self.cookie:  # a login page, without a session yet
+                session.rotate(principal=self.user.name)
+                session["t0"] = 1
+            return
+        if ledger is None:
+            return
+        name, now = self.operation.attribute, self.user.world.now_ms
+        if kind is KIND.WRITE:
+            self.written = ledger.register(name).write(self.began_ms, based=name in session)
+            session[name] = self.written.value
+        elif kind is KIND.DELETE and name in session:
+            self.written = ledger.register(name).write(self.began_ms, deletes=True)
+            del session[name]
+        elif kind in (KIND.RENEW, KIND.LOGIN):
+            ledger.rotates(self.cookie, now, fenced=kind is KIND.LOGIN)
+            session.rotate(**({"principal": f"{self.user.name} at {now}"} if kind is KIND.LOGIN else {}))
+        elif kind is KIND.LOGOUT:
+            ledger.ends(now)
+            session.invalidate()
+
+    def _increment(self) -> int:
+        """May run several times; each of them may be the one that counts."""
+        draft = self.visit.draft
+        value = int(draft.get("counter")) if "counter" in draft else 0
+        draft.set("counter", value + 1)
+        return value + 1
+
+
+class _Nobody:
+    """Runs no conversation: the session is open, and the script commits."""
+
+    def __init__(self, world: ClientWorld) -> None:
+        self.world = world
+
+    def run(self, conversation: Conversation[_Result]) -> _Result:
+        raise AssertionError("a view asked for more than its session")
+
+    async def arun(self, conversation: Conversation[_Result]) -> _Result:
+        raise AssertionError("a view asked for more than its session")
 
 
 class User:
-    """One browser with one session at a time, in several tabs (one operation a tab at once)."""
+    """One browser."""
 
-    def __init__(self, world: World, number: int, problems: list[str]) -> None:
+    def __init__(
+        self, world: World, number: int, plan: UserPlan, promises: Promises, calm: Calm, problems: list[str]
+    ) -> None:
         self.world = world
         self.name = f"user{number}"
+        self.plan = plan
+        self.promises = promises
+        self.calm = calm
         self.problems = problems
-        self.key = b""
-        self.secret = b"secret--"
-        self.known: dict[str, Known] = {}
-        self.sure_increments = 0
-        self.tried_increments = 0
-        self.alive = False
-        self.may_be_ended = False
-        self.ever_unprotected = False
-        self.protected_writes = 0
-        self.unavailable = 0
-        self.operations = 0
+        self.cookie = ""
+        self.ledger: Ledger | None = None
+        self.ledgers: list[Ledger] = []
+        self.old_cookies: list[tuple[str, Ledger]] = []
+        self.asleep_until_ms = 0
+        self.tabs_left = len(plan.tabs)
+        self.operations = self.unavailable = self.begun = 0
+        self.looks = 0
+        """Last looks that are not answered yet."""
+        self._is_logging_in = False
 
-    def describe(self, text: str) -> str:
-        return f"at {self.world.network.now_ms} ms, {self.name} ({self.key.hex()[:6]}): {text}"
+    def tell(self, text: str) -> None:
+        self.problems.append(f"at {self.world.now_ms} ms, {self.name}, {text}")
 
-    # --- operations ----------------------------------------------------------------------------------------
+    # --- tabs ----------------------------------------------------------------------------------------------
 
-    def create(self, machine: Machine, done: Callable[[], None]) -> None:
-        """Log in: a new session with a first value."""
-        self.key = self.world.random.randbytes(16)
-        self.known = {}
-        self.alive = self.may_be_ended = self.ever_unprotected = False
-        self.sure_increments = self.tried_increments = 0
-        commit = Commit(self.world.random.randbytes(8), self.secret, {"a0": b"1"}, creates=Creation(3_600_000))
-        known = self.known.setdefault("a0", Known())
-        known.tried = 1
+    def begin(self) -> None:
+        for tab in range(len(self.plan.tabs)):
+            self.next(tab, 0)
 
-        def answered(answer: m.CommitAnswer) -> None:
-            if answer.outcome is Outcome.COMMITTED:
-                self.alive = True
-                self._acknowledged(answer, {"a0": 1})
-            else:
-                self.unavailable += 1
-            done()
-
-        _Write(self, machine, commit, answered).go()
-
-    def write(self, machine: Machine, attribute: str, done: Callable[[], None]) -> None:
-        """Set one attribute to the next number."""
-        known = self.known.setdefault(attribute, Known())
-        known.tried += 1
-        value = known.tried
-        commit = Commit(self.world.random.randbytes(8), self.secret, {attribute: b"%d" % value})
-        key = self.key
-
-        def answered(answer: m.CommitAnswer) -> None:
-            if self.key != key:
-                return done()
-            if answer.outcome is Outcome.COMMITTED:
-                self._acknowledged(answer, {attribute: value})
-            elif answer.outcome in (Outcome.ENDED, Outcome.UNKNOWN, Outcome.FENCED):
-                self._gone(f"a write was answered {answer.outcome.name}")
-            else:
-                self.unavailable += 1
-            done()
-
-        _Write(self, machine, commit, answered).go()
-
-    def increment(self, machine: Machine, done: Callable[[], None], tries: int = 0) -> None:
-        """Add one to the counter, exactly once: read, commit on condition, again on conflict."""
-        key = self.key
-        if tries == 0:
-            self.tried_increments += 1
-
-        def read(entry: Entry | None, outcome: str) -> None:
-            if self.key != key or entry is None:
-                if outcome == "unavailable":
-                    self.unavailable += 1
-                elif self.key == key:
-                    self._gone("an increment found no session")
-                return done()
-            siblings = entry.attributes.get(COUNTER, ())
-            value = int(siblings[0].value) if siblings else 0
-            commit = Commit(
-                self.world.random.randbytes(8),
-                self.secret,
-                {COUNTER: b"%d" % (value + 1)},
-                expects={COUNTER: tuple(s.dot for s in siblings)},
-            )
-            _Write(self, machine, commit, answered).go()
-
-        def answered(answer: m.CommitAnswer) -> None:
-            if self.key != key:
-                return done()
-            if answer.outcome is Outcome.COMMITTED:
-                if answer.protected:
-                    self.sure_increments += 1
-                    self.protected_writes += 1
-                else:
-                    self.ever_unprotected = True
-            elif answer.outcome is Outcome.CONFLICT and tries < TRIES_MAX:
-                return self.increment(machine, done, tries + 1)
-            elif answer.outcome in (Outcome.ENDED, Outcome.UNKNOWN, Outcome.FENCED):
-                self._gone(f"an increment was answered {answer.outcome.name}")
-            else:
-                self.unavailable += 1
-            done()
-
-        self.read_entry(machine, read)
-
-    def read(self, machine: Machine, done: Callable[[], None]) -> None:
-        """Look at everything, and compare with what this user knows."""
-        key = self.key
-        floor = {name: known.seen for name, known in self.known.items()}
-        sure = self.sure_increments
-        was_ended = self.may_be_ended and not self.alive
-
-        def shown(entry: Entry | None, outcome: str) -> None:
-            if self.key != key:
-                return done()
-            if entry is None:
-                if outcome == "unavailable":
-                    self.unavailable += 1
-                else:
-                    self._gone(f"a read at {machine.name} was answered {outcome}")
-                return done()
-            if was_ended:
-                self.problems.append(self.describe("an ended session was served"))
-            self.check(entry, floor, sure, machine.name)
-            done()
-
-        self.read_entry(machine, shown)
-
-    def end(self, machine: Machine, done: Callable[[], None]) -> None:
-        """Log out."""
-        commit = Commit(self.world.random.randbytes(8), self.secret, ends=True)
-        key = self.key
-        self.may_be_ended = True
-
-        def answered(answer: m.CommitAnswer) -> None:
-            if self.key == key and answer.outcome in (Outcome.COMMITTED, Outcome.ENDED) and answer.protected:
-                self.alive = False
-            done()
-
-        _Write(self, machine, commit, answered).go()
-
-    # --- what was learnt -----------------------------------------------------------------------------------
-
-    def _acknowledged(self, answer: m.CommitAnswer, values: dict[str, int]) -> None:
-        if not answer.protected:
-            self.ever_unprotected = True
+    def next(self, tab: int, index: int) -> None:
+        """The next operation of a tab, after the user has thought."""
+        operations = self.plan.tabs[tab]
+        if index >= len(operations):
+            self.tabs_left -= 1
             return
-        self.protected_writes += 1
-        for name, value in values.items():
-            self.known[name].seen = max(self.known[name].seen, value)
+        operation = operations[index]
+        wait_ms = max(operation.think_ms, self.asleep_until_ms - self.world.now_ms)
+        self.world.later(wait_ms, lambda: self._do(tab, index, operation))
 
-    def _gone(self, what: str) -> None:
-        if self.alive and not self.may_be_ended and not self.ever_unprotected and self.protected_writes:
-            self.problems.append(self.describe(f"the session was lost: {what}"))
+    def _do(self, tab: int, index: int, operation: Operation) -> None:
+        if self.world.now_ms < self.asleep_until_ms:
+            return self.next(tab, index)
+        if operation.kind is KIND.IDLE:
+            self.asleep_until_ms = self.world.now_ms + operation.view_ms
+            return self.next(tab, index + 1)
+        machine = self._machine(operation)
+        if machine is None or (not self.cookie and self._is_logging_in):
+            return self.next(tab, index + 1)
+        self.send(machine, operation, lambda request: self.next(tab, index + 1))
 
-    def check(self, entry: Entry, floor: dict[str, int], sure: int, where: str) -> None:
-        """Nothing older than ``floor``, nothing that was never written."""
-        for name, least in floor.items():
-            shown = entry.shown(name)
-            value = int(shown) if shown is not None else 0
-            if value < least and not self.ever_unprotected:
-                self.problems.append(self.describe(f"{name} is {value} at {where}, {least} was acknowledged or shown"))
-            if value > self.known[name].tried:
-                self.problems.append(self.describe(f"{name} is {value}, only {self.known[name].tried} was written"))
-            if not self.ever_unprotected:
-                self.known[name].seen = max(self.known[name].seen, value)
-        shown = entry.shown(COUNTER)
-        value = int(shown) if shown is not None else 0
-        if not sure <= value <= self.tried_increments and not self.ever_unprotected:
-            self.problems.append(
-                self.describe(
-                    f"the counter is {value} at {where}, between {sure} and {self.tried_increments} were added"
-                )
-            )
-
-    # --- a worker's read -----------------------------------------------------------------------------------
-
-    def read_entry(self, machine: Machine, done: Callable[[Entry | None, str], None], tries: int = 0) -> None:
-        """What a worker does: in place if it may, else by asking its agent."""
-
-        def again() -> None:
-            if tries >= TRIES_MAX:
-                done(None, "unavailable")
-            else:
-                self.world.later(RETRY_MS, lambda: self.read_entry(machine, done, tries + 1))
-
-        if machine.paused:
-            return again()
-        served = self._in_place(machine)
-        if served is not None:
-            entry, number = served
-            if number == 0:
-                return done(entry, "here")
-            request = m.SettleRequest(0, self.key, number)
-            return machine.ask(request, lambda answer: done(entry, "here") if _is_settled(answer) else again())
-
-        def fetched(answer: m.FetchAnswer | m.CommitAnswer | None) -> None:
-            if answer is None or not isinstance(answer, m.FetchAnswer) or answer.outcome is m.FetchOutcome.UNAVAILABLE:
-                again()
-            elif answer.outcome is m.FetchOutcome.FOUND:
-                done(answer.entry, "found")
-            elif answer.outcome is m.FetchOutcome.HERE:
-                entry = machine.store.read(self.key).entry
-                if entry is not None and entry.role is Role.PRIMARY and not entry.ended:
-                    done(entry, "here")
-                else:
-                    again()
-            else:
-                done(None, answer.outcome.name)
-
-        machine.ask(m.FetchRequest(0, self.key), fetched)
-
-    def _in_place(self, machine: Machine) -> tuple[Entry, int] | None:
-        reading = machine.store.read(self.key)
-        entry = reading.entry
-        if entry is None or entry.role is not Role.PRIMARY or entry.ended or entry.expired(machine.now_ms()):
+    def _machine(self, operation: Operation) -> Machine | None:
+        """What the balancer chooses."""
+        up = [machine for machine in self.world.machines.values() if machine.is_on]
+        if not up:
             return None
-        if any(machine.leases.get(b, 0) <= machine.now_ms() for b in entry.backups):
-            return None
-        return entry, 0 if reading.settled else entry.number
+        if operation.at < 0:
+            route = self.cookie.partition(".")[2]
+            for machine in up:
+                if machine.name == route:
+                    return machine
+        return up[operation.at % len(up)]
 
+    def look(self, machine: Machine) -> None:
+        """A last look, when everything is quiet: it has to be answered."""
+        self.looks += 1
 
-class _Write:
-    """One commit, repeated under its id until it is answered: what the link does when an agent dies."""
+        def done(request: Request) -> None:
+            self.looks -= request.answered
 
-    def __init__(self, user: User, machine: Machine, commit: Commit, done: Callable[[m.CommitAnswer], None]) -> None:
-        self.user = user
-        self.machine = machine
-        self.commit = commit
-        self.done = done
-        self.tries = 0
-        self.key = user.key
+        self.send(machine, Operation(KIND.READ), done)
 
-    def go(self) -> None:
-        request = m.CommitRequest(0, self.key, self.commit, m.AcknowledgeMode.BACKUP)
-        self.machine.ask(request, self._answered)
+    # --- one request ---------------------------------------------------------------------------------------
 
-    def _answered(self, answer: m.FetchAnswer | m.CommitAnswer | None) -> None:
-        if isinstance(answer, m.CommitAnswer) and answer.outcome is not Outcome.REFUSED:
-            self.done(answer)
+    def send(self, machine: Machine, operation: Operation, done: Callable[[Request], None]) -> Request:
+        """Send a request; ``done`` is called with its answer, or when the browser gives up."""
+        self.operations += 1
+        ledger = self.ledger
+        request = Request(self, operation, ledger)
+        if operation.kind is KIND.OLD:
+            if not self.old_cookies:
+                done(request)
+                return request
+            request.cookie, request.ledger = self.old_cookies[operation.at % len(self.old_cookies)]
+            request.visit = Visit(request.cookie)
+        elif not self.cookie:
+            self._is_logging_in = True
+        if request.ledger is not None:
+            request.ledger.open_requests += 1
+            if operation.kind is KIND.COUNT:
+                request.ledger.counted_tried += 1
+        request.where = f"{operation.kind} at {machine.name}, begun at {request.began_ms} ms"
+        self._note(request, f"asks {machine.name} to {operation.kind} {operation.attribute}".rstrip())
+        handling = Handling(machine, partial(self._answered, request, done))
+        stall_ms = operation.stall_ms
+        handling.begin(request.script, self.plan.idle_timeout_ms, request.cookie, stall_ms)
+        if operation.dies_ms:
+            self.world.later(operation.dies_ms, handling.die)
+        if not request.over:
+            self.world.later(PATIENCE_MS, lambda: self._give_up(request, done))
+        return request
+
+    def _note(self, request: Request, text: str) -> None:
+        if self.world.trace is not None:
+            key = request.ledger.key.hex()[:6] if request.ledger is not None else "new"
+            self.world.note(f"{self.name} ({key}) #{request.number}: {text}")
+
+    def _give_up(self, request: Request, done: Callable[[Request], None]) -> None:
+        """The browser waits no longer; what the request does it does for nobody."""
+        if not request.over:
+            request.over = True
+            self._note(request, "gives up")
+            self._is_logging_in = self._is_logging_in and bool(request.cookie)
+            done(request)
+
+    def _answered(self, request: Request, done: Callable[[Request], None], error: Exception | None) -> None:
+        ledger, now = request.ledger, self.world.now_ms
+        nobody = request.over
+        request.over, request.answered = True, error is None
+        if ledger is not None:
+            ledger.open_requests -= 1
+            late_ms = LATE_COMMIT_MS if error is not None else 0
+            ledger.used_ms = max(ledger.used_ms, now + late_ms)
+        if not request.cookie:
+            self._is_logging_in = False
+        if error is not None:
+            self._note(request, f"gets {type(error).__name__}")
+            self.unavailable += isinstance(error, SessionUnavailable)
+            if ledger is not None and request.written is not None:
+                request.written.gone_ms = now
+            if isinstance(error, SessionEnded) and ledger is not None:
+                ledger.not_opened(request.cookie, now, request.where)
+            elif not isinstance(error, (SessionUnavailable, Died)):
+                self.tell(f"{request.where}: {error!r}")
+        else:
+            self._note(request, f"is answered {request.values} {request.outcome!r} protected={_protected(request)}")
+            if ledger is None:
+                if not nobody:
+                    self._logged_in(request)
+            else:
+                self._judge(request, ledger, nobody)
+        if not nobody:
+            done(request)
+
+    def _logged_in(self, request: Request) -> None:
+        """A new session was begun."""
+        opened, cookie = request.visit.opened, request.visit.cookie_now
+        if self.cookie or opened is None or not cookie:
             return
-        self.tries += 1
-        if self.tries > TRIES_MAX:
-            self.done(m.CommitAnswer(Outcome.REFUSED, unsure=True))
+        self.begun += 1
+        ledger = Ledger(
+            f"{self.name}'s session {opened.key.hex()[:6]}",
+            self.promises,
+            self.calm,
+            self.plan.idle_timeout_ms,
+            self.world.settings.grace_ms,
+            request.began_ms,
+            self.tell,
+        )
+        ledger.key = opened.key
+        written = ledger.register("t0").write(request.began_ms)
+        ledger.answered("t0", written, self.world.now_ms, opened.protected)
+        ledger.cookie(cookie)
+        self.cookie, self.ledger = cookie, ledger
+        self.ledgers.append(ledger)
+
+    # --- judging an answer ---------------------------------------------------------------------------------
+
+    def _judge(self, request: Request, ledger: Ledger, nobody: bool) -> None:
+        now, visit, where = self.world.now_ms, request.visit, request.where
+        if request.opening not in (Opening.CURRENT, Opening.GRACE):
+            ledger.not_opened(request.cookie, now, where, fenced=request.opening is Opening.FENCED)
+            self._forget(request)
             return
-        # A browser that got no answer goes to another machine with the same request, as a balancer would send it.
-        self.user.world.later(RETRY_MS, self.go)
+        ledger.used_sure_ms = max(ledger.used_sure_ms, request.began_ms)
+        ledger.opened(request.cookie, request.values, request.began_ms, where)
+        ledger.counter(request.values.get("counter", 0), request.count_floor, where)
+        if visit.ended:
+            if request.written is not None:
+                request.written.gone_ms = now  # it may have been done, and ended before its answer
+            ledger.not_opened(request.cookie, now, where)
+            return
+        protected = _protected(request)
+        # What a writing request was shown may be older than what its commit found; its answer speaks of the latter.
+        if request.opened_protected if visit.wrote else protected:
+            ledger.shown(request.values, request.began_ms, now)
+        if request.written is not None:
+            ledger.answered(request.operation.attribute, request.written, now, protected)
+        if request.count and protected:
+            ledger.protected_writes += 1
+            ledger.counted(request.count, where)
+        self._follow(request, ledger, nobody, protected)
+
+    def _follow(self, request: Request, ledger: Ledger, nobody: bool, protected: bool) -> None:
+        """Take the cookie of the answer."""
+        now, visit, cookie = self.world.now_ms, request.visit, request.visit.cookie_now
+        if request.operation.kind is KIND.LOGOUT and visit.removed:
+            ledger.protected_writes += protected
+            ledger.ended(now)
+        if cookie and cookie.partition(".")[0] != request.cookie.partition(".")[0]:
+            ledger.cookie(cookie)
+            if protected:
+                ledger.cookie(request.cookie).replaced(now, fenced=request.operation.kind is KIND.LOGIN)
+                ledger.protected_writes += 1
+        if nobody or request.ledger is not self.ledger or request.operation.kind is KIND.OLD:
+            return
+        if cookie == "":
+            self._forget(request)
+        elif cookie is not None and cookie != self.cookie:
+            if cookie.partition(".")[0] != self.cookie.partition(".")[0]:
+                if request.cookie.partition(".")[0] != self.cookie.partition(".")[0]:
+                    return  # another tab has rotated since: its cookie is the newer
+                self._remember(self.cookie, ledger)
+            self.cookie = cookie
+
+    def _forget(self, request: Request) -> None:
+        """The browser's cookie opens nothing any more."""
+        if request.ledger is self.ledger and request.cookie.partition(".")[0] == self.cookie.partition(".")[0]:
+            assert self.ledger is not None
+            self._remember(self.cookie, self.ledger)
+            self.cookie, self.ledger = "", None
+
+    def _remember(self, cookie: str, ledger: Ledger) -> None:
+        self.old_cookies = [*self.old_cookies[-3:], (cookie, ledger)]
 
 
-def _is_settled(answer: m.FetchAnswer | m.CommitAnswer | None) -> bool:
-    return isinstance(answer, m.CommitAnswer) and answer.outcome is Outcome.COMMITTED
+def _protected(request: Request) -> bool:
+    return request.visit.opened is not None and request.visit.opened.protected

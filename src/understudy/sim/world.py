@@ -1,7 +1,8 @@
-"""The simulated cluster: machines with a store and an agent each, on one virtual clock.
+"""The simulated cluster: machines with a store, an agent and web workers each, on one virtual clock.
 
-Nothing here decides anything that production code decides: a machine is an ``Executor`` over a ``MemoryStore`` on a
-``MemoryNetwork``. A request of a worker is a callback that is called when its agent answers.
+Nothing here decides what production code decides. A machine is an ``Executor`` over a ``MemoryStore`` on a
+``MemoryNetwork``, with the agent's own directory of lives and its own way to take a store over; what its workers ask
+is answered, asked again when the agent was replaced, and given up, as the worker's link does.
 """
 
 from __future__ import annotations
@@ -10,90 +11,155 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 from random import Random
+from typing import NamedTuple
+
+import msgspec
 
 from understudy.agent.executor import Executor
+from understudy.agent.inbox import Directory, Frame, Seen
+from understudy.agent.takeover import chooser_of, give_back, take_over
 from understudy.errors import FrameError
+from understudy.model.entry import Entry
+from understudy.model.ids import Keys
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.store.memory import MemoryStore
 from understudy.transport import Peer
 from understudy.transport.memory import MemoryNetwork, MemoryTransport
 
-Answered = Callable[[m.FetchAnswer | m.CommitAnswer | None], None]
-"""Called with the answer, or None if the agent died before it gave one."""
+SECRET = b"a secret for simulated clusters"
+AGENT_TIMEOUT_MS = 3_000
+"""The default of ``agent_timeout_ms``: how long a worker waits for an agent, beyond ``commit_timeout_ms``."""
+TIMEOUTS_EVERY_MS = 250
+"""How often a machine looks for requests that have waited too long."""
+
+Reply = m.FetchAnswer | m.CommitAnswer
+Answered = Callable[[Reply | None], None]
+"""Called with the answer, or None if none came in time."""
+Stored = Callable[["Machine", bytes, Entry | None, Entry | None], None]
+"""Called with what a transaction changed: machine, key, entry before, entry after."""
+
+
+class Clock(NamedTuple):
+    """A machine's store clock: it begins somewhere and drifts, and has nothing to do with anybody else's."""
+
+    offset_ms: int
+    drift_ppm: int = 0
+
+    def at(self, world_ms: int) -> int:
+        return self.offset_ms + world_ms + world_ms * self.drift_ppm // 1_000_000
+
+    def until(self, own_ms: int, world_ms: int) -> int:
+        """The world's instant at which this clock shows ``own_ms``, never before the next one."""
+        ahead_ms = own_ms - self.at(world_ms)
+        return world_ms + max(1, ahead_ms + abs(ahead_ms * self.drift_ppm) // 1_000_000)
+
+
+class Question:
+    """One question of a worker."""
+
+    __slots__ = ("answered", "request", "ticket", "until_ms")
+
+    def __init__(self, request: m.Request, answered: Answered, until_ms: int) -> None:
+        self.request = request
+        self.answered = answered
+        self.until_ms = until_ms
+        self.ticket = 0
 
 
 class Machine:
     """One machine: its store outlives its agent; its agent's life is an incarnation."""
 
-    def __init__(self, world: World, name: str, clock_offset_ms: int) -> None:
+    def __init__(self, world: World, name: str, clock: Clock) -> None:
         self.world = world
         self.name = name
-        self.offset_ms = clock_offset_ms
+        self.clock = clock
+        self.is_on = False
+        """Its workers run, as far as a balancer can tell: it does not notice that a machine stands still."""
+        self.is_paused = False
+        self.turn_ms = 0
+        """What a turn of its agent takes; more than nothing on a slow machine."""
         self.leases: dict[str, int] = {}
         self.executor: Executor | None = None
         self.transport: MemoryTransport | None = None
         self.me = Peer(name, 0)
-        self.paused = False
-        self.lives: list[int] = []
         self.store = self._empty_store()
-        self._peers: dict[str, Peer] = {}
-        self._asked: dict[int, Answered] = {}
+        self.lost_store_ms = -1
+        """When its store was lost last."""
+        self.requests: dict[int, Callable[[], None]] = {}
+        """The requests that its workers have in hand, each with what ends it when the machine or its worker dies."""
+        self._lives = Directory(self.me, frozenset())
+        self._asked: dict[int, Question] = {}
+        self._frozen: list[Callable[[], None]] = []
         self._turn_due = False
         self._tick_due_ms = -1
+        self._timeouts_due = False
 
     def _empty_store(self) -> MemoryStore:
-        settings = self.world.settings
-        return MemoryStore(copies=settings.copies, forget_ms=settings.forget_ms, clock=self.now_ms)
+        world, settings = self.world, self.world.settings
+        return MemoryStore(
+            copies=settings.copies,
+            forget_ms=settings.forget_ms,
+            bytes_max=world.store_bytes_max,
+            clock=self.now_ms,
+            member=self.name,
+            changed=lambda key, before, after: world.stored(self, key, before, after),
+        )
 
     def now_ms(self) -> int:
-        """The store clock of this machine: it has nothing to do with anybody else's."""
-        return self.world.network.now_ms + self.offset_ms
+        """The store clock of this machine."""
+        return self.clock.at(self.world.network.now_ms)
+
+    def lease_until_ms(self, peer: str) -> int:
+        return self.leases.get(peer, 0)
 
     @property
     def is_up(self) -> bool:
-        return self.executor is not None and not self.paused
+        """It serves: its agent is there, and nothing stands still."""
+        return self.executor is not None and not self.is_paused
 
     # --- life ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start an agent over whatever the store holds."""
-        assert self.executor is None
+        """Turn the machine on and start an agent over whatever the store holds."""
+        if self.executor is not None:
+            return
+        self.is_on = True
         incarnation = self.world.random.getrandbits(62) + 1
         self.me = Peer(self.name, incarnation)
-        settings = c.Settings(
-            **{
-                **{f: getattr(self.world.settings, f) for f in self.world.settings.__struct_fields__},
-                "member": self.name,
-                "incarnation": incarnation,
-                "chooser": self.world.random.getrandbits(62),
-                "lives": frozenset(self.lives),
-            }
+        taken = take_over(self.store, self.name, incarnation)
+        settings = msgspec.structs.replace(
+            self.world.settings,
+            member=self.name,
+            incarnation=incarnation,
+            chooser=chooser_of(self.world.keys.link_keys()[0], self.name, incarnation),
+            lives=taken.own_lives,
         )
-        self.lives.append(incarnation)
         self.leases.clear()
-        self._peers.clear()
+        self._lives = Directory(self.me, taken.own_lives)
         self.executor = Executor(
             self.store, settings, send=self._send, reply=self._reply, publish=self._publish, tell=self._tell
         )
         self.transport = self.world.network.transport(self.me)
-        with self.store.write() as transaction:
-            view = (transaction.note("view") or b"").decode().split()
-            has_entries = bool(transaction.keys(None, 1))
         self.transport.start(self)
-        self._submit(c.Started(tuple(view), has_entries, len(self.world.machines) > 1))
+        self._submit(c.Started(taken.last_view, taken.has_entries, len(self.world.machines) > 1))
+        asked, self._asked = list(self._asked.values()), {}
+        for question in asked:
+            self._put(question)
+        self.world.note(f"{self.name}: an agent starts")
+
+    def kill_agent(self) -> None:
+        """End the agent without a word; workers go on and ask its successor."""
+        self.world.network.crash(self.name)
+        self.executor = self.transport = None
 
     def crash(self, with_store: bool = True) -> None:
-        """End the agent without a word; ``with_store=False`` loses what the machine held, too."""
-        self.world.network.crash(self.name)
-        self.executor = None
-        self.transport = None
-        asked, self._asked = self._asked, {}
-        for answered in asked.values():
-            answered(None)
+        """Turn the machine off without a word; ``with_store=False`` loses what it held, too."""
+        self.kill_agent()
+        self._stop()
         if not with_store:
             self.store = self._empty_store()
-            self.leases.clear()
+            self.lost_store_ms = self.world.network.now_ms
 
     def drain(self) -> None:
         """Begin to leave."""
@@ -101,64 +167,107 @@ class Machine:
 
     def stop(self) -> None:
         """End cleanly, after a drain."""
-        if self.transport is not None:
+        if self.executor is not None and self.transport is not None:
+            give_back(self.store)
             self.transport.leave()
             self.transport.close()
-        self.executor = None
-        self.transport = None
-        asked, self._asked = self._asked, {}
-        for answered in asked.values():
-            answered(None)
+        self.executor = self.transport = None
+        self._stop()
+
+    def _stop(self) -> None:
+        self.is_on, self.is_paused, self.turn_ms = False, False, 0
+        self._asked.clear()
+        self._frozen.clear()
+        self.kill_workers()
+
+    def kill_workers(self) -> None:
+        """End every request that is in hand here."""
+        for end in list(self.requests.values()):
+            end()
+
+    def run(self, action: Callable[[], None]) -> None:
+        """What a worker does now, or as soon as the machine stands still no more."""
+        if self.is_paused:
+            self._frozen.append(action)
+        else:
+            action()
 
     def pause(self) -> None:
         """Stop the whole machine, workers too."""
-        self.paused = True
+        self.is_paused = True
         self.world.network.pause(self.name)
 
     def resume(self) -> None:
-        self.paused = False
-        self.world.network.resume(self.name)
-        self._schedule_turn()
+        if self.is_paused:
+            self.is_paused = False
+            self.world.network.resume(self.name)
+            self._schedule_turn()
+            frozen, self._frozen = self._frozen, []
+            for action in frozen:
+                action()
 
-    # --- requests ------------------------------------------------------------------------------------------
+    # --- what its workers ask ------------------------------------------------------------------------------
 
-    def ask(self, request: m.Request, answered: Answered) -> None:
-        """What a worker of this machine does over the Unix socket."""
-        ticket = self.world.next_ticket()
-        self._asked[ticket] = answered
-        if self.executor is None:
-            self.world.later(1, lambda: self._asked.pop(ticket, _ignore)(None))
-            return
-        self._submit(c.Requested(ticket, request))
+    def ask(self, request: m.Request, answered: Answered) -> Question:
+        """Ask the agent, or the next one if it ends before it has answered."""
+        wait_ms = AGENT_TIMEOUT_MS + self.world.settings.commit_timeout_ms
+        question = Question(request, answered, self.world.network.now_ms + wait_ms)
+        if isinstance(request, m.TouchRequest):  # is never answered
+            self._submit(c.Requested(self.world.next_ticket(), request))
+        else:
+            self._put(question)
+        return question
+
+    def abandon(self, question: Question) -> None:
+        """The worker that asked has gone."""
+        if self._asked.pop(question.ticket, None) is not None:
+            self._submit(c.Abandoned(question.ticket))
+
+    def _put(self, question: Question) -> None:
+        question.ticket = self.world.next_ticket()
+        self._asked[question.ticket] = question
+        self._submit(c.Requested(question.ticket, question.request))
+        if not self._timeouts_due:
+            self._timeouts_due = True
+            self.world.later(TIMEOUTS_EVERY_MS, self._time_out)
+
+    def _time_out(self) -> None:
+        self._timeouts_due = False
+        now = self.world.network.now_ms
+        if not self.is_paused:
+            for ticket, question in list(self._asked.items()):
+                if now >= question.until_ms and self._asked.pop(ticket, None) is not None:
+                    question.answered(None)
+        if self._asked and not self._timeouts_due:
+            self._timeouts_due = True
+            self.world.later(TIMEOUTS_EVERY_MS, self._time_out)
 
     # --- the listener and the executor's outlets -----------------------------------------------------------
 
     def peer_found(self, peer: Peer) -> None:
-        if peer.name != self.name:
-            self._peers[peer.name] = peer
-            self._submit(c.PeerFound(peer.name, peer.incarnation))
+        for event in self._lives.seen(Seen(peer, True)):
+            self._submit(event)
 
     def peer_lost(self, peer: Peer) -> None:
-        self._submit(c.PeerLost(peer.name, peer.incarnation))
+        for event in self._lives.seen(Seen(peer, False)):
+            self._submit(event)
 
     def received(self, sender: Peer, frame: bytes) -> None:
-        if self._peers.get(sender.name, sender).incarnation != sender.incarnation:
-            self._peers.setdefault(sender.name, sender)
-        else:
-            self._peers[sender.name] = sender
-        self._submit(c.Received(sender.name, sender.incarnation, m.decode_member_message(frame)))
+        self._submit(self._lives.read(Frame(sender, frame)))
 
     def refused(self, reason: str) -> None:
         raise FrameError(reason)
 
     def _send(self, to: str, message: m.MemberMessage) -> None:
-        peer = self._peers.get(to)
-        if peer is not None and self.transport is not None:
-            self.world.messages += 1
-            self.transport.send(peer, m.encode(message))
+        life = self._lives.life_of(to)
+        if life is not None and self.transport is not None:
+            self.transport.send(life, m.encode(message))
 
-    def _reply(self, ticket: c.Ticket, answer: m.FetchAnswer | m.CommitAnswer) -> None:
-        self._asked.pop(ticket, _ignore)(answer)
+    def _reply(self, ticket: c.Ticket, answer: Reply) -> None:
+        question = self._asked.pop(ticket, None)
+        if question is not None:
+            self.world.replied(self, question.request, answer)
+            question.answered(answer)
 
     def _publish(self, peer: str, until_ms: int) -> None:
         self.leases[peer] = until_ms
@@ -176,67 +285,106 @@ class Machine:
     def _schedule_turn(self) -> None:
         if not self._turn_due:
             self._turn_due = True
-            self.world.later(0, self._turn)
+            self.world.later(self.turn_ms, self._turn)
 
     def _turn(self) -> None:
         self._turn_due = False
         executor = self.executor
-        if executor is None or self.paused:
+        if executor is None or self.is_paused:
             return
         more = executor.turn()
         if self.executor is not executor:
             return
         self.world.turned(self)
-        if more:
+        if more and not self._turn_due:
             self._turn_due = True
-            self.world.later(1, self._turn)
+            self.world.later(max(1, self.turn_ms), self._turn)
         self._schedule_tick(executor)
 
     def _schedule_tick(self, executor: Executor) -> None:
-        due_ms = max(executor.deadline_ms() - self.offset_ms, self.world.network.now_ms + 1)
-        if self._tick_due_ms <= self.world.network.now_ms or due_ms < self._tick_due_ms:
+        now = self.world.network.now_ms
+        due_ms = self.clock.until(executor.deadline_ms(), now)
+        if self._tick_due_ms <= now or due_ms < self._tick_due_ms:
             self._tick_due_ms = due_ms
-            self.world.at(due_ms, lambda: self._tick(executor))
+            self.world.at(due_ms, lambda: self._tick(executor, due_ms))
 
-    def _tick(self, executor: Executor) -> None:
-        if self.executor is executor and not self.paused:
-            executor.submit(c.Ticked())
-            self._schedule_turn()
+    def _tick(self, executor: Executor, due_ms: int) -> None:
+        if self.executor is executor and not self.is_paused and due_ms == self._tick_due_ms:
+            self._submit(c.Ticked())
 
 
 class World:
-    """All machines, the network, and the queue of what happens when."""
+    """All machines, the network, and the queue of what happens when; and who looks on."""
 
-    def __init__(self, seed: int, names: tuple[str, ...], settings: c.Settings, network: MemoryNetwork) -> None:
+    def __init__(
+        self,
+        seed: int,
+        names: tuple[str, ...],
+        settings: c.Settings,
+        network: MemoryNetwork,
+        *,
+        clocks: dict[str, tuple[int, int]] | None = None,
+        store_bytes_max: int = 1 << 30,
+    ) -> None:
         self.random = Random(seed ^ 0x5EED)
+        self.keys = Keys.from_secrets([SECRET])
         self.settings = settings
         self.network = network
+        self.store_bytes_max = store_bytes_max
         self.facts: dict[str, int] = {}
         self.trace: list[str] | None = None
-        self.messages = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
         self._tickets = count(1)
+        self._clocks = clocks or {}
         self.machines: dict[str, Machine] = {}
-        self.after_turn: list[Callable[[Machine], None]] = []
+        self.on_stored: list[Stored] = []
+        self.on_turned: list[Callable[[Machine], None]] = []
+        self.on_told: list[Callable[[Machine, c.Fact], None]] = []
+        self.on_replied: list[Callable[[Machine, m.Request, Reply], None]] = []
         for name in names:
-            self.machines[name] = Machine(self, name, self.random.randrange(10**6, 10**9))
+            self.add(name)
+
+    def add(self, name: str) -> Machine:
+        """A machine that is off."""
+        clock = self._clocks.get(name) or (self.random.randrange(10**6, 10**9), 0)
+        machine = self.machines[name] = Machine(self, name, Clock(*clock))
+        return machine
+
+    @property
+    def now_ms(self) -> int:
+        return self.network.now_ms
 
     def next_ticket(self) -> int:
         return next(self._tickets)
 
+    # --- who looks on --------------------------------------------------------------------------------------
+
+    def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
+        for look in self.on_stored:
+            look(machine, key, before, after)
+
+    def turned(self, machine: Machine) -> None:
+        for look in self.on_turned:
+            look(machine)
+
+    def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
+        for look in self.on_replied:
+            look(machine, request, answer)
+
     def tell(self, machine: Machine, fact: c.Fact) -> None:
         self.facts[fact.kind] = self.facts.get(fact.kind, 0) + 1
-        self.note(f"{machine.name}: {fact.kind} {fact.key.hex()[:6]} {fact.member} {fact.detail}")
+        for look in self.on_told:
+            look(machine, fact)
+        if self.trace is not None:
+            self.note(f"{machine.name}: {fact.kind} {fact.key.hex()[:6]} {fact.member} {fact.detail}")
 
     def note(self, line: str) -> None:
         """A line of the readable transcript, if one is wanted."""
         if self.trace is not None:
             self.trace.append(f"{self.network.now_ms:7d}  {line.rstrip()}")
 
-    def turned(self, machine: Machine) -> None:
-        for observer in self.after_turn:
-            observer(machine)
+    # --- time ----------------------------------------------------------------------------------------------
 
     def at(self, due_ms: int, action: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (due_ms, next(self._order), action))
@@ -246,20 +394,20 @@ class World:
 
     def run_until(self, until_ms: int) -> None:
         """Let everything happen up to an instant, in order."""
+        network, queue = self.network, self._queue
         while True:
-            network_ms = self.network.next_ms()
-            own_ms = self._queue[0][0] if self._queue else None
-            due = min((i for i in (network_ms, own_ms) if i is not None), default=None)
-            if due is None or due > until_ms:
-                break
-            if own_ms is not None and own_ms <= due:
-                self.network.deliver_until(max(self.network.now_ms, min(due, own_ms)))
-                _, _, action = heapq.heappop(self._queue)
-                action()
+            network_ms = network.next_ms()
+            own_ms = queue[0][0] if queue else None
+            if own_ms is not None and (network_ms is None or own_ms <= network_ms):
+                if own_ms > until_ms:
+                    break
+                network.now_ms = max(network.now_ms, own_ms)
+                heapq.heappop(queue)[2]()
+            elif network_ms is not None and network_ms <= until_ms:
+                network.step()
             else:
-                self.network.step()
-        self.network.deliver_until(max(until_ms, self.network.now_ms))
+                break
+        network.now_ms = max(until_ms, network.now_ms)
 
-
-def _ignore(answer: m.FetchAnswer | m.CommitAnswer | None) -> None:
-    """The worker has gone."""
+    def run_for(self, ms: int) -> None:
+        self.run_until(self.network.now_ms + ms)

@@ -25,6 +25,7 @@ _ENTRY_BYTES = 256
 """What an entry takes beside its attributes, about as in a file; exact sizes would cost an encoding each time."""
 _LAST = b"\xff" * 17
 _NOTHING = Reading(None, True)
+Changed = Callable[[Key, Entry | None, Entry | None], None]
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -38,6 +39,7 @@ class MemoryStore:
         bytes_max: limit of what the entries take, estimated.
         clock: the store clock, in milliseconds, above 0.
         member: this member's name, for the check.
+        changed: called after each transaction with each entry that it changed: key, entry before, entry after.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class MemoryStore:
         bytes_max: int = limits.STORE_BYTES_MAX,
         clock: Callable[[], int] = lambda: 1,
         member: str = "",
+        changed: Changed | None = None,
     ) -> None:
         self._clock = clock
         self._bytes_max = bytes_max
+        self._changed = changed
         self._contents = _Contents(State(copies, forget_ms, member))
         self._writing = False
 
@@ -132,6 +136,9 @@ class _Writing:
         failure = self._transaction._failure
         if error is not None or failure is not None:
             self._transaction._undo_all()
+        elif self._store._changed is not None:
+            for key, before in self._transaction._before.items():
+                self._store._changed(key, before, self._transaction.get(key))
         if error is None and failure is not None:
             raise failure
 
@@ -143,6 +150,7 @@ class MemoryTransaction:
         self._contents = contents
         self._bytes_max = bytes_max
         self._undo: list[Callable[[], object]] = []
+        self._before: dict[Key, Entry | None] = {}
         self._failure: errors.StoreFull | None = None
         self._first_state = msgspec.structs.replace(contents.state)
         self._first_owner = contents.owner
@@ -170,6 +178,7 @@ class MemoryTransaction:
 
     def _replace(self, key: Key, old: Entry | None, new: Entry | None) -> None:
         contents, state = self._contents, self._contents.state
+        self._before.setdefault(key, old)
         growth_bytes = _size(new) - _size(old)
         if new is not None and growth_bytes > 0 and contents.bytes_used + growth_bytes > self._bytes_hard:
             raise errors.StoreFull(f"the store in memory is full: {self._bytes_max} bytes")

@@ -70,9 +70,10 @@ class MemoryNetwork:
     """The network that all members of one simulated cluster share.
 
     ``loss`` and ``repeat`` are shares of frames, 0 to 1. ``delay_ms`` is the least and the most that a frame takes;
-    frames from one life to another keep their order, except for the share ``reorder``, which is late by up to ten times
-    the most. ``found_ms`` is what it takes until a member that can be reached is found, ``detect_ms`` until one that
-    cannot be reached or has crashed is lost, ``silent_ms`` the same for one that is paused.
+    frames from one life to another keep their order, except for the share ``reorder``, which is late by up to ten
+    times the most, and the share ``late``, which is late by up to ``late_ms``. ``found_ms`` is what it takes until a
+    member that can be reached is found, ``detect_ms`` until one that cannot be reached or has crashed is lost,
+    ``silent_ms`` the same for one that is paused.
     Cost: O(log n) per frame in n frames under way.
     """
 
@@ -83,12 +84,14 @@ class MemoryNetwork:
         loss: float = 0.0,
         repeat: float = 0.0,
         reorder: float = 0.0,
+        late: float = 0.0,
+        late_ms: int = 10_000,
         delay_ms: tuple[int, int] = (1, 5),
         found_ms: tuple[int, int] = (1, 20),
         detect_ms: int = 100,
         silent_ms: int = 1_500,
     ) -> None:
-        self.loss, self.repeat, self.reorder = loss, repeat, reorder
+        self.loss, self.repeat, self.reorder, self.late, self.late_ms = loss, repeat, reorder, late, late_ms
         self.delay_ms, self.found_ms = delay_ms, found_ms
         self.detect_ms, self.silent_ms = detect_ms, silent_ms
         self.now_ms = 0
@@ -240,6 +243,8 @@ class MemoryNetwork:
         due_ms = self.now_ms + self._random.randint(*self.delay_ms)
         if self.reorder and self._random.random() < self.reorder:
             return due_ms + self._random.randint(0, 10 * self.delay_ms[1])
+        if self.late and self._random.random() < self.late:
+            return due_ms + self._random.randint(0, self.late_ms)
         due_ms = max(due_ms, self._last_ms.get((me, to), 0))
         self._last_ms[me, to] = due_ms
         return due_ms

@@ -1,0 +1,8 @@
+"""What must hold, each in an observer of its own that looks on while a history runs and keeps what it needs to judge.
+
+``register``   one attribute's values: nothing older than what was answered or shown
+``ledger``     one session, as its browser was promised it
+``entries``    what every store may hold: one primary in a reign, dots and tombstones for good, limits
+``copies``     an answer that says "protected" is on as many machines as it says
+``quiet``      after the faults: one primary, equal backups, nothing left under way
+"""

@@ -1,0 +1,127 @@
+"""What no store may ever hold, looked at whenever an entry changes: roles, epochs, dots, tombstones, expiry, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from understudy import limits
+from understudy.model.entry import Entry, Role
+from understudy.protocol.commands import Fact, FactKind
+from understudy.sim.world import Machine
+
+
+class OnePrimary:
+    """One epoch has one primary; whoever becomes primary does so under a higher reign than it knew."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._primaries: dict[tuple[bytes, int, int], str] = {}
+
+    def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
+        if after is None or after.role is not Role.PRIMARY or after.ended:
+            return
+        if before is not None and before.role is Role.PRIMARY and before.epoch == after.epoch:
+            return
+        slot = (key, after.epoch.reign, after.epoch.chooser)
+        other = self._primaries.setdefault(slot, machine.name)
+        if other != machine.name:
+            self._tell(f"{other} and {machine.name} are primary of {key.hex()[:6]} in one reign, {after.epoch[:2]}")
+        if before is not None and before.role is not Role.PRIMARY and after.epoch.reign <= before.epoch.reign:
+            self._tell(f"{machine.name} became primary of {key.hex()[:6]} without a higher reign: {after.epoch}")
+
+
+class Apart:
+    """Primary and backups are different machines, and a role is what the lists say."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
+        if after is None or after.ended or (before is not None and before.backups == after.backups):
+            return
+        if after.primary in after.backups or len(set(after.backups)) < len(after.backups):
+            self._tell(f"{machine.name} lists {key.hex()[:6]} at {after.primary} with the backups {after.backups}")
+        if after.role is Role.PRIMARY and after.primary != machine.name:
+            self._tell(f"{machine.name} is primary of {key.hex()[:6]} and names {after.primary}")
+
+
+class Dots:
+    """A dot is one commit's, for good: no number is drawn twice, and no value changes under way."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._values: dict[tuple[int, int], tuple[bytes, dict[str, bytes]]] = {}
+
+    def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
+        if after is None or (before is not None and before.attributes is after.attributes):
+            return
+        known = before.attributes if before is not None else {}
+        for name, siblings in after.attributes.items():
+            if known.get(name) is siblings:
+                continue
+            for sibling in siblings:
+                place, values = self._values.setdefault(sibling.dot, (key, {}))
+                if place != key or values.setdefault(name, sibling.value) != sibling.value:
+                    self._tell(f"{machine.name} holds two values under one dot, {name} of {key.hex()[:6]}: {sibling}")
+
+
+class Gone:
+    """A tombstone stays for its time, on every machine; and only a primary expires a session, once (without sides)."""
+
+    def __init__(self, tell: Callable[[str], None], once: bool) -> None:
+        self._tell = tell
+        self._once = once
+        self._expired: dict[bytes, str] = {}
+
+    def told(self, machine: Machine, fact: Fact) -> None:
+        if fact.kind is FactKind.SESSION_EXPIRED:
+            other = self._expired.setdefault(fact.key, machine.name)
+            if self._once and other != machine.name:
+                self._tell(f"{other} and {machine.name} have both expired {fact.key.hex()[:6]}")
+
+    def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
+        if before is None:
+            return
+        if before.ended:
+            if after is not None and not after.ended:
+                self._tell(f"{machine.name} brought {key.hex()[:6]} back from its tombstone")
+            elif after is None and machine.now_ms() < before.ended_ms + machine.world.settings.forget_ms:
+                self._tell(f"{machine.name} dropped the tombstone of {key.hex()[:6]} before its time")
+        elif after is None and before.role is Role.BACKUP and key not in self._expired:
+            self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
+
+
+class Bounds:
+    """Entries and engines keep within their limits; nothing grows with the length of a history."""
+
+    def __init__(self, tell: Callable[[str], None], requests_max: int) -> None:
+        self._tell = tell
+        self._requests_max = requests_max
+        self._keys: set[bytes] = set()
+
+    def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
+        self._keys.add(key)
+        if after is None:
+            return
+        # A merge keeps the ids of both sides, each of which has kept to the limit.
+        if len(after.recent) > 2 * limits.RECENT_COMMITS_MAX:
+            self._tell(f"{machine.name} remembers {len(after.recent)} commits of {key.hex()[:6]}")
+        if len(after.context) > limits.CONTEXT_INCARNATIONS_MAX:
+            self._tell(f"the context of {key.hex()[:6]} at {machine.name} names {len(after.context)} incarnations")
+
+    def turned(self, machine: Machine) -> None:
+        executor = machine.executor
+        if executor is None:
+            return
+        engine = executor.engine
+        sessions = len(self._keys)
+        for what, size, most in (
+            ("flights", len(engine.replication.flights), sessions),
+            ("inquiries", len(engine.inquiries.open), sessions),
+            ("jobs", len(engine.service.jobs), self._requests_max),
+            ("comparisons", len(engine.comparisons.open), sessions + 2),
+        ):
+            if size > most:
+                self._tell(
+                    f"{machine.name} has {size} {what}, of {sessions} sessions and {self._requests_max} requests"
+                )

@@ -1,0 +1,257 @@
+"""Does to a cluster what the plan says, one fault after the other, and ends each when its time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from understudy.sim.checkers.ledger import Calm
+from understudy.sim.plan import Fault, FaultKind
+from understudy.sim.world import Machine, World
+
+RECOVERED_MS_MAX = 12_000
+"""After a fault has ended, every session has its copies again by then, under the load of all users."""
+LOOK_MS = 50
+SLOW_MS = (5, 40)
+FLAP_MS = (40, 600)
+DRAINED_MS_MAX = 40_000
+F = FaultKind
+
+
+class Faults:
+    """The plan's faults."""
+
+    def __init__(
+        self,
+        world: World,
+        faults: tuple[Fault, ...],
+        calm: Calm,
+        unrecovered: Callable[[], Iterable[str]],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._world = world
+        self._faults = faults
+        self._calm = calm
+        self._unrecovered = unrecovered
+        self._tell = tell
+        self._next = 0
+        self._active = 0
+        self._ended_ms = 0
+        self.done = not faults
+
+    def begin(self) -> None:
+        if self._faults:
+            self._plan_next()
+
+    def end_all(self) -> None:
+        """Repair everything, and make the network a good one."""
+        network = self._world.network
+        network.loss = network.repeat = network.reorder = network.late = 0.0
+        network.heal_all()
+        for machine in self._world.machines.values():
+            machine.resume()
+            machine.turn_ms = 0
+            machine.start()
+
+    # --- one after the other -------------------------------------------------------------------------------
+
+    def _plan_next(self) -> None:
+        fault = self._faults[self._next]
+        self._next += 1
+        self._world.later(fault.after_ms, lambda: self._do(fault))
+
+    def _do(self, fault: Fault) -> None:
+        self._active += 1
+        self._calm.fault()
+        self._world.note(f"FAULT {fault.kind} {' '.join(fault.members)} for {fault.lasts_ms} ms")
+        _DO[fault.kind](self, fault)
+        if self._next < len(self._faults) and self._faults[self._next].together:
+            self._plan_next()
+
+    def _over(self, fault: Fault) -> None:
+        """A fault has ended: wait for the cluster to recover, if the next one wants that."""
+        self._world.note(f"FAULT {fault.kind} {' '.join(fault.members)} is over")
+        self._active -= 1
+        self._ended_ms = self._world.now_ms
+        if not self._active:
+            self._await_recovery()
+
+    def _await_recovery(self) -> None:
+        world = self._world
+        left = next(iter(self._unrecovered()), "")
+        if self._active:
+            return
+        if left and world.now_ms - self._ended_ms < RECOVERED_MS_MAX:
+            world.later(LOOK_MS, self._await_recovery)
+            return
+        if left:
+            self._tell(f"at {world.now_ms} ms, not recovered {RECOVERED_MS_MAX} ms after the fault: {left}")
+        world.note("recovered")
+        self._calm.recovered(world.now_ms)
+        if self._next < len(self._faults):
+            self._plan_next()
+        else:
+            self.done = True
+
+    def _later(self, fault: Fault, end: Callable[[], None]) -> None:
+        def over() -> None:
+            end()
+            self._over(fault)
+
+        self._world.later(fault.lasts_ms, over)
+
+    def _machine(self, fault: Fault) -> Machine:
+        return self._world.machines[fault.members[0]]
+
+    # --- each kind -----------------------------------------------------------------------------------------
+
+    def _crash(self, fault: Fault) -> None:
+        machine = self._machine(fault)
+        machine.crash(with_store=fault.kind is not F.CRASH_EMPTY)
+        self._later(fault, machine.start)
+
+    def _agent(self, fault: Fault) -> None:
+        machine = self._machine(fault)
+        machine.kill_agent()
+        # Its workers start another one, if the machine has not gone down meanwhile.
+        self._later(fault, lambda: machine.start() if machine.is_on else None)
+
+    def _workers(self, fault: Fault) -> None:
+        self._machine(fault).kill_workers()
+        self._over(fault)
+
+    def _pause(self, fault: Fault) -> None:
+        machine = self._machine(fault)
+        if machine.executor is None:
+            return self._over(fault)
+        machine.pause()
+        self._later(fault, machine.resume)
+
+    def _slow(self, fault: Fault) -> None:
+        machine = self._machine(fault)
+        machine.turn_ms = self._world.random.randint(*SLOW_MS)
+
+        def quick() -> None:
+            machine.turn_ms = 0
+
+        self._later(fault, quick)
+
+    def _restart(self, fault: Fault) -> None:
+        self._drain(self._machine(fault), fault.lasts_ms, lambda: self._over(fault))
+
+    def _roll(self, fault: Fault) -> None:
+        machines = list(self._world.machines.values())
+
+        def go_on() -> None:
+            """The next one, as soon as the last is ready and everything has its copies."""
+            if next(iter(self._unrecovered()), "") and machines:
+                self._world.later(LOOK_MS, go_on)
+            elif machines:
+                self._drain(machines.pop(0), fault.lasts_ms, go_on)
+            else:
+                self._over(fault)
+
+        go_on()
+
+    def _drain(self, machine: Machine, off_ms: int, then: Callable[[], None]) -> None:
+        world = self._world
+        until_ms = world.now_ms + DRAINED_MS_MAX
+
+        def look() -> None:
+            executor = machine.executor
+            if executor is not None and not executor.engine.drained and world.now_ms < until_ms:
+                world.later(LOOK_MS, look)
+                return
+            machine.stop()
+            world.later(off_ms, start)
+
+        def start() -> None:
+            machine.start()
+            then()
+
+        if machine.executor is None:
+            then()
+        else:
+            machine.drain()
+            look()
+
+    def _power(self, fault: Fault) -> None:
+        machines = list(self._world.machines.values())
+        for machine in machines:
+            machine.crash()
+
+        def start() -> None:
+            for machine in machines:
+                machine.start()
+
+        self._later(fault, start)
+
+    def _join(self, fault: Fault) -> None:
+        name = fault.members[0]
+        if name not in self._world.machines:
+            self._world.add(name).start()
+        self._over(fault)
+
+    def _cut(self, fault: Fault) -> None:
+        a, b = fault.members
+        if fault.kind is F.CUT:
+            self._world.network.cut(a, b)
+        else:
+            self._world.network.cut_one_way(a, b)
+        self._later(fault, lambda: self._world.network.heal(a, b))
+
+    def _flap(self, fault: Fault) -> None:
+        a, b = fault.members
+        network, until_ms = self._world.network, self._world.now_ms + fault.lasts_ms
+
+        def turn(is_cut: bool) -> None:
+            if is_cut:
+                network.heal(a, b)
+            else:
+                network.cut(a, b)
+            if self._world.now_ms < until_ms:
+                self._world.later(self._world.random.randint(*FLAP_MS), lambda: turn(not is_cut))
+            else:
+                network.heal(a, b)
+                self._over(fault)
+
+        turn(False)
+
+    def _partition(self, fault: Fault) -> None:
+        pairs = [(a, b) for a in fault.members for b in self._world.machines if b not in fault.members]
+        for a, b in pairs:
+            self._world.network.cut(a, b)
+
+        def heal() -> None:
+            for a, b in pairs:
+                self._world.network.heal(a, b)
+
+        self._later(fault, heal)
+
+    def _storm(self, fault: Fault) -> None:
+        network = self._world.network
+        before = network.loss, network.repeat, network.reorder, network.late
+        network.loss, network.repeat, network.reorder, network.late = 0.2, 0.2, 0.4, 0.02
+
+        def calm() -> None:
+            network.loss, network.repeat, network.reorder, network.late = before
+
+        self._later(fault, calm)
+
+
+_DO: dict[FaultKind, Callable[[Faults, Fault], None]] = {
+    F.CRASH: Faults._crash,
+    F.CRASH_EMPTY: Faults._crash,
+    F.AGENT: Faults._agent,
+    F.WORKERS: Faults._workers,
+    F.PAUSE: Faults._pause,
+    F.SLOW: Faults._slow,
+    F.RESTART: Faults._restart,
+    F.ROLL: Faults._roll,
+    F.POWER: Faults._power,
+    F.JOIN: Faults._join,
+    F.CUT: Faults._cut,
+    F.CUT_ONE_WAY: Faults._cut,
+    F.FLAP: Faults._flap,
+    F.PARTITION: Faults._partition,
+    F.STORM: Faults._storm,
+}

@@ -1,0 +1,312 @@
+"""What one history will be, as data, drawn from its seed before anything runs: the cluster, its users, its faults.
+
+A plan can be written to a file, read back, and made smaller: whatever is taken out of it, it stays a plan. The
+profile says which promises apply (``Promises``), so that the checkers ask of each history what it can keep.
+"""
+
+from __future__ import annotations
+
+import enum
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+
+
+class FaultKind(enum.StrEnum):
+    """What can go wrong, or be done to a cluster on purpose."""
+
+    CRASH = "crash"
+    """The machine stops without a word and comes back with its store."""
+    CRASH_EMPTY = "crash empty"
+    """The same, and its store is gone."""
+    AGENT = "agent killed"
+    """Its workers go on; another agent starts."""
+    WORKERS = "workers killed"
+    PAUSE = "pause"
+    """The whole machine stands still, workers too."""
+    SLOW = "slow"
+    """Every turn of its agent takes long."""
+    RESTART = "restart"
+    """Drain, stop, start."""
+    ROLL = "rolling restart"
+    """Every member in turn, each as soon as the one before is ready."""
+    POWER = "all stopped"
+    """All machines at once, with their stores."""
+    JOIN = "join"
+    """A member that was never there starts."""
+    CUT = "cut"
+    """Nothing passes between two members, in either direction."""
+    CUT_ONE_WAY = "cut one way"
+    FLAP = "flapping"
+    """A link that is cut and healed again and again."""
+    PARTITION = "partition"
+    """Nothing passes between the named members and the others."""
+    STORM = "storm"
+    """Loss, repeats, and frames that are seconds late, everywhere."""
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fault. It begins ``after_ms`` after the cluster was last calm, or after the fault before began."""
+
+    kind: FaultKind
+    members: tuple[str, ...] = ()
+    after_ms: int = 0
+    lasts_ms: int = 0
+    together: bool = False
+    """Begins without waiting for the cluster to have recovered from the one before."""
+
+
+class OperationKind(enum.StrEnum):
+    """What a tab of a browser does."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+    COUNT = "count"
+    """One increment in ``transact``."""
+    RENEW = "renew"
+    """Rotate the id."""
+    LOGIN = "login"
+    """Rotate it with another principal."""
+    LOGOUT = "logout"
+    OLD = "old cookie"
+    """Come with a cookie that should open nothing any more."""
+    IDLE = "idle"
+    """The whole user does nothing for a while."""
+
+
+class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One request of one tab, with everything that is drawn for it."""
+
+    kind: OperationKind
+    think_ms: int = 0
+    """Before it, since the answer to the one before."""
+    at: int = -1
+    """Which of the machines that are up; -1: where the cookie's route says."""
+    attribute: str = ""
+    view_ms: int = 0
+    """Between opening the session and committing."""
+    stall_ms: int = 0
+    """Between a worker's look into the store and its look at the leases."""
+    dies_ms: int = 0
+    """The worker is killed so long after the request began; 0: it is not."""
+
+
+class UserPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One browser."""
+
+    tabs: tuple[tuple[Operation, ...], ...]
+    idle_timeout_ms: int = 3_600_000
+
+
+class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    loss: float = 0.0
+    repeat: float = 0.0
+    reorder: float = 0.0
+    delay_ms: tuple[int, int] = (1, 5)
+    detect_ms: int = 30
+    silent_ms: int = 1_500
+
+
+class Promises(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What may be asked of a history."""
+
+    nothing_lost: bool = True
+    """No acknowledged change is lost, nothing goes back, nobody is logged out, counters are exact."""
+    sides: bool = False
+    """During a partition each side keeps that by itself, and both sides' changes are there after the heal."""
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything about one history that is not the protocol's own doing."""
+
+    seed: int
+    profile: str
+    members: tuple[str, ...]
+    promises: Promises
+    settings: dict[str, int | str] = {}
+    """Fields of the engine's ``Settings``."""
+    network: NetworkPlan = NetworkPlan()
+    clocks: dict[str, tuple[int, int]] = {}
+    """Member -> where its clock starts (ms), and its drift (parts in a million)."""
+    users: tuple[UserPlan, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    store_bytes_max: int = 1 << 30
+
+
+class Profile(NamedTuple):
+    """One kind of history."""
+
+    members: tuple[int, ...]
+    """How many there may be."""
+    faults: tuple[FaultKind, ...]
+    how_many: tuple[int, int]
+    """Of the faults."""
+    copies: int = 1
+    pairs: bool = False
+    """Two faults at once."""
+    promises: Promises = Promises()
+    weight: int = 1
+    """How often a swarm takes it."""
+
+
+F = FaultKind
+_SINGLE = (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.WORKERS, F.PAUSE, F.SLOW, F.RESTART, F.JOIN, F.STORM)
+_LINKS = (F.CUT, F.CUT_ONE_WAY, F.FLAP)
+_WEAK = Promises(nothing_lost=False)
+
+PROFILES: dict[str, Profile] = {
+    "one": Profile((3, 3, 4), (*_SINGLE, F.CRASH, F.CRASH_EMPTY, F.ROLL, F.POWER), (3, 4), weight=8),
+    "pair": Profile((2,), (F.CRASH, F.AGENT, F.PAUSE, F.RESTART, F.STORM), (2, 3), weight=2),
+    "copies2": Profile((4, 5), (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE), (2, 3), copies=2, pairs=True, weight=2),
+    "links": Profile((3, 4), (*_LINKS, F.CRASH), (2, 4), weight=3),
+    "partition": Profile((3, 4), (F.PARTITION,), (1, 2), promises=Promises(nothing_lost=False, sides=True), weight=0),
+    "chaos": Profile((3, 4), (*_SINGLE, *_LINKS, F.PARTITION), (4, 7), pairs=True, promises=_WEAK, weight=0),
+}
+"""Profile's name -> what it is made of."""
+
+NAMES = "abcdefgh"
+_LASTS_MS: dict[FaultKind, tuple[int, ...]] = {
+    F.CRASH: (150, 700, 2_500, 5_000),
+    F.CRASH_EMPTY: (150, 700, 2_500, 5_000),
+    F.AGENT: (20, 150, 900),
+    F.PAUSE: (150, 400, 2_000, 6_000),
+    F.SLOW: (400, 1_500, 3_000),
+    F.RESTART: (10, 100, 2_500),
+    F.ROLL: (10, 200),
+    F.POWER: (100, 1_500),
+    F.CUT: (100, 400, 2_000, 5_000),
+    F.CUT_ONE_WAY: (100, 400, 2_000, 5_000),
+    F.FLAP: (1_000, 3_000),
+    F.PARTITION: (600, 2_500, 5_000),
+    F.STORM: (300, 1_500),
+}
+
+
+def draw(seed: int, profile: str = "") -> Plan:
+    """The plan of a seed; ``profile`` "": the seed draws that too.
+
+    Cost: about ten milliseconds.
+    """
+    random = Random(f"plan {seed} {profile}")
+    if not profile:
+        profile = random.choices(list(PROFILES), [p.weight for p in PROFILES.values()])[0]
+    kind = PROFILES[profile]
+    members = tuple(NAMES[: random.choice(kind.members)])
+    return Plan(
+        seed=seed,
+        profile=profile,
+        members=members,
+        promises=kind.promises,
+        settings=_settings(random, kind),
+        network=_network(random),
+        clocks={name: (random.randrange(10**6, 10**9), random.randint(-200, 200)) for name in NAMES},
+        users=tuple(_user(random, kind) for _ in range(random.randint(4, 7))),
+        faults=tuple(_faults(random, kind, members)),
+    )
+
+
+def _settings(random: Random, kind: Profile) -> dict[str, int | str]:
+    return {
+        "copies": kind.copies,
+        "dead_ms": random.choice((1_200, 2_500)),
+        "sweep_delay_ms": random.choice((300, 1_000, 2_000)),
+        "cold_start_ms": random.choice((800, 2_000)),
+        "grace_ms": random.choice((1_500, 10_000)),
+        "forget_ms": random.choice((20_000, 86_400_000)),
+    }
+
+
+def _network(random: Random) -> NetworkPlan:
+    return NetworkPlan(
+        loss=random.choice((0.0, 0.0, 0.01, 0.05)),
+        repeat=random.choice((0.0, 0.02, 0.1)),
+        reorder=random.choice((0.0, 0.05, 0.2)),
+        delay_ms=random.choice(((1, 2), (1, 5), (1, 20))),
+        detect_ms=random.choice((10, 30, 100)),
+    )
+
+
+def _faults(random: Random, kind: Profile, members: tuple[str, ...]) -> list[Fault]:
+    faults: list[Fault] = []
+    joined = len(members)
+    for number in range(random.randint(*kind.how_many)):
+        what = random.choice(kind.faults)
+        together = kind.pairs and bool(number % 2)
+        whom = tuple(random.sample(members, 2))
+        if together and what not in _LINKS and whom[0] in faults[-1].members[:1]:
+            whom = whom[::-1]
+        if what is F.JOIN:
+            if joined >= min(len(members) + 1, len(NAMES)):
+                what = F.CRASH
+            else:
+                whom, joined = (NAMES[joined],), joined + 1
+        elif what is F.PARTITION:
+            whom = tuple(random.sample(members, random.randint(1, len(members) // 2)))
+        elif what not in (*_LINKS,):
+            whom = whom[:1]
+        faults.append(
+            Fault(
+                what,
+                whom,
+                after_ms=random.randint(0, 400) if together else random.choice((20, 200, 900)),
+                lasts_ms=random.choice(_LASTS_MS.get(what, (0,))),
+                together=together,
+            )
+        )
+    return faults
+
+
+def _user(random: Random, kind: Profile) -> UserPlan:
+    sleeps = random.random() < 0.25
+    tabs = random.choice((1, 2, 2, 3))
+    return UserPlan(
+        tabs=tuple(_tab(random, tab, random.randint(80, 150), sleeps) for tab in range(tabs)),
+        idle_timeout_ms=6_000 if sleeps else 3_600_000,
+    )
+
+
+_KINDS = (
+    [OperationKind.READ] * 30
+    + [OperationKind.WRITE] * 42
+    + [OperationKind.COUNT] * 20
+    + [OperationKind.DELETE] * 6
+    + [OperationKind.OLD] * 2
+)
+_RARE = (OperationKind.RENEW, OperationKind.RENEW, OperationKind.LOGIN, OperationKind.LOGOUT)
+
+
+def _tab(random: Random, number: int, count: int, sleeps: bool) -> tuple[Operation, ...]:
+    sticky = random.choice((0.0, 0.5, 0.95))
+    pace_ms = random.choice((80, 200, 300))
+    operations = []
+    for _ in range(count):
+        draw_ = random.random()
+        kind = random.choice(_KINDS)
+        if draw_ < 0.02:
+            kind = random.choice(_RARE)
+        elif sleeps and draw_ < 0.03:
+            kind = OperationKind.IDLE
+        attribute = random.choice((f"t{number}", f"t{number}", f"u{number}", "shared"))
+        operations.append(
+            Operation(
+                kind,
+                think_ms=random.randint(1, pace_ms),
+                at=-1 if random.random() < sticky else random.randrange(60),
+                attribute=attribute if kind in (OperationKind.WRITE, OperationKind.DELETE) else "",
+                view_ms=random.choice((3_000, 10_500)) if kind is OperationKind.IDLE else _view_ms(random),
+                stall_ms=0,
+                dies_ms=random.choice((0,) * 199 + (random.randint(1, 30),)),
+            )
+        )
+    return tuple(operations)
+
+
+def _view_ms(random: Random) -> int:
+    draw_ = random.random()
+    if draw_ < 0.6:
+        return 0
+    if draw_ < 0.97:
+        return random.randint(1, 20)
+    return random.choice((100, 700, 3_000))

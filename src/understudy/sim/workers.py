@@ -1,0 +1,147 @@
+"""One request in a web worker: the client's own conversations, with pauses between their steps in virtual time.
+
+A *script* is a generator that yields what a conversation asks, and ``Pause`` where the worker or its application
+takes time. ``Handling`` is its driver, beside the blocking and the asyncio one of ``client.drivers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import NamedTuple
+
+from understudy.client.conversation import Answer, Ask
+from understudy.client.visit import Settings
+from understudy.client.visit import World as ClientWorld
+from understudy.errors import SessionUnavailable, UnderstudyError
+from understudy.protocol.messages import AcknowledgeMode
+from understudy.sim.world import Machine, Question
+from understudy.store import Reading
+
+TOUCH_SHARE = 20
+TOUCH_EVERY_MS = (1_000, 60_000)
+"""The defaults of ``touch_every``: a share of the idle timeout, at least and at most."""
+
+
+class Pause(NamedTuple):
+    """The worker, or the application's view, takes its time."""
+
+    ms: int
+
+
+Script = Generator[Ask | Pause, Answer, None]
+
+
+class Died(Exception):
+    """The worker or its machine ended in the middle of the request: the browser's connection was reset."""
+
+
+Done = Callable[[Exception | None], None]
+
+
+def client_world(machine: Machine, idle_timeout_ms: int, stalled: _Stalled | None = None) -> ClientWorld:
+    """What a worker's conversations see of the machine."""
+    settings = machine.world.settings
+    least_ms, most_ms = TOUCH_EVERY_MS
+    return ClientWorld(
+        store=stalled or machine.store,
+        lease_until_ms=machine.lease_until_ms,
+        keys=machine.world.keys,
+        settings=Settings(
+            member=machine.name,
+            application="default",
+            idle_timeout_ms=idle_timeout_ms,
+            absolute_timeout_ms=0,
+            acknowledge=AcknowledgeMode.BACKUP,
+            unprotected_refused=False,
+            grace_ms=settings.grace_ms,
+            touch_every_ms=min(most_ms, max(least_ms, idle_timeout_ms // TOUCH_SHARE)),
+            session_bytes_max=settings.bytes_max,
+        ),
+        random_bytes=machine.world.random.randbytes,
+    )
+
+
+class _Stalled:
+    """A store whose first look-up was made a while ago: the worker stood still before it looked at the leases."""
+
+    def __init__(self, machine: Machine, reading: Reading) -> None:
+        self._machine = machine
+        self._reading: Reading | None = reading
+
+    def read(self, key: bytes) -> Reading:
+        reading, self._reading = self._reading, None
+        return reading if reading is not None else self._machine.store.read(key)
+
+    def now_ms(self) -> int:
+        return self._machine.now_ms()
+
+
+class Handling:
+    """One request on its way through a worker: carries its script on whenever something has come."""
+
+    def __init__(self, machine: Machine, done: Done) -> None:
+        self.machine = machine
+        self._done = done
+        self._number = machine.world.next_ticket()
+        self._script: Script | None = None
+        self._question: Question | None = None
+        machine.requests[self._number] = self.die
+
+    def begin(
+        self, write: Callable[[ClientWorld], Script], idle_timeout_ms: int, cookie: str, stall_ms: int = 0
+    ) -> None:
+        """Run the script that ``write`` makes; ``stall_ms``: stand still after the first look into the store."""
+        machine = self.machine
+        read = machine.world.keys.read_cookie(cookie) if stall_ms and cookie else None
+        if read is None:
+            self._start(write(client_world(machine, idle_timeout_ms)))
+            return
+        stalled = _Stalled(machine, machine.store.read(machine.world.keys.key("default", read[0])))
+        script = write(client_world(machine, idle_timeout_ms, stalled))
+        machine.world.later(stall_ms, lambda: machine.run(lambda: self._start(script)))
+
+    def die(self) -> None:
+        """The worker is killed, or its machine ends."""
+        if self._number in self.machine.requests:
+            if self._question is not None:
+                self.machine.abandon(self._question)
+            self._end(Died())
+
+    def _start(self, script: Script) -> None:
+        if self._number in self.machine.requests:
+            self._script = script
+            self._step(None)
+
+    def _step(self, answer: Answer, failure: Exception | None = None) -> None:
+        """Carry the script on until it has to wait."""
+        self._question = None
+        if self._number not in self.machine.requests:
+            return
+        script, machine = self._script, self.machine
+        assert script is not None
+        try:
+            while True:
+                wanted = script.send(answer) if failure is None else script.throw(failure)
+                failure = None
+                if isinstance(wanted, Pause):
+                    machine.world.later(wanted.ms, lambda: machine.run(lambda: self._step(None)))
+                    return
+                question = machine.ask(wanted.request, self._answered)
+                if wanted.waits:
+                    self._question = question
+                    return
+                answer = None
+        except StopIteration:
+            self._end(None)
+        except UnderstudyError as error:
+            self._end(error)
+
+    def _answered(self, answer: Answer) -> None:
+        late = None if answer is not None else SessionUnavailable("the member's agent gave no answer in time")
+        self.machine.run(lambda: self._step(answer, late))
+
+    def _end(self, error: Exception | None) -> None:
+        del self.machine.requests[self._number]
+        if self._script is not None:
+            self._script.close()
+        self._done(error)
