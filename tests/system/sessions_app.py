@@ -171,3 +171,8 @@ def _facts(before: dict[str, Any], waited: bool) -> dict[str, Any]:
 
 def _member() -> str:
     return os.environ["UNDERSTUDY_MEMBER"]
+
+
+if os.environ.get("SESSIONS_APP_WARM"):
+    # Somebody uses a session while the application is imported: under a server that forks, in the workers' parent.
+    app.test_client().post("/set", data={"name": "warm", "value": str(os.getpid())})

@@ -18,7 +18,7 @@ from tests.workers import SETTINGS, Clock, Worker, local_worker, store_link
 
 from understudy.client.agent_link import AgentLink
 from understudy.client.async_link import AsyncAgentLink
-from understudy.client.spawn import Starter
+from understudy.client.spawn import Starter, interpreter
 from understudy.errors import AgentUnavailable, FormatMismatch, SessionUnavailable
 from understudy.model.commit import Commit, Creation, Outcome
 from understudy.protocol.messages import (
@@ -470,3 +470,30 @@ def test_an_agent_that_does_not_start_is_an_error_with_its_last_words(tmp_path: 
     """Within the deadline, and naming the log."""
     with pytest.raises(AgentUnavailable, match=r"port 7400 is in use.*agent\.log"):
         starter(tmp_path, script="print('port 7400 is in use')").connect(time.monotonic() + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("executable", "made", "found"),
+    [
+        ("venv/bin/python3", ["python3"], "venv/bin/python3"),
+        ("bin/uwsgi", ["python3"], "venv/bin/python3"),
+        (
+            "venv/bin/uwsgi",
+            ["python3", f"python3.{sys.version_info.minor}"],
+            f"venv/bin/python3.{sys.version_info.minor}",
+        ),
+        ("elsewhere/bin/python3", ["python3"], "venv/bin/python3"),
+        ("elsewhere/bin/python3", [], "elsewhere/bin/python3"),
+    ],
+)
+def test_the_agent_runs_under_this_process_s_python(
+    executable: str, made: list[str], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S48: a server that embeds Python (uWSGI) starts the agent with the interpreter of its virtual environment."""
+    scripts = tmp_path / "venv" / "bin"
+    scripts.mkdir(parents=True)
+    for name in made:
+        (scripts / name).touch(0o755)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / executable))
+    assert interpreter() == str(tmp_path / found)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from understudy.errors import AgentUnavailable
 
+AGENT = ("-m", "understudy.agent", "--linger", "--detach", "--quiet")
 START_LOCK = "start.lock"
 OUTPUT = "agent.out"
 REFUSAL = "agent.error"
@@ -45,13 +46,13 @@ class Starter:
         socket_path: Path,
         *,
         autostart: bool,
-        command: tuple[str, ...] = (sys.executable, "-m", "understudy.agent", "--linger", "--detach", "--quiet"),
+        command: tuple[str, ...] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.socket_path = socket_path
         self._directory = socket_path.parent
         self._autostart = autostart
-        self._command = command
+        self._command = command or (interpreter(), *AGENT)
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
         """Kept, so that one that ended is waited for and leaves no zombie."""
@@ -129,6 +130,18 @@ class Starter:
                 if text:
                     return text.splitlines()[-1][:500]
         return ""
+
+
+def interpreter() -> str:
+    """The Python that finds what this process finds. uWSGI's ``sys.executable`` is itself, or knows of no virtual
+    environment; its ``sys.prefix`` is right.
+    """
+    scripts = Path(sys.prefix) / "bin"
+    if Path(sys.executable).parent == scripts and Path(sys.executable).name.startswith("python"):
+        return sys.executable
+    names = (f"python{sys.version_info.major}.{sys.version_info.minor}", "python3")
+    found = (str(scripts / name) for name in names if os.access(scripts / name, os.X_OK))
+    return next(found, sys.executable)
 
 
 @contextlib.contextmanager
