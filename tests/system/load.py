@@ -17,6 +17,7 @@ import math
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -36,6 +37,10 @@ NUMBERS_MAX = 60
 """Numbers in one session before its visitor logs out."""
 FAILURES_MAX = 20
 """More say nothing new."""
+ERROR_PAGE = "an error page"
+SILENT = "no answer from a living member"
+OTHER = "something else"
+"""What may be wrong beside what an account finds."""
 
 
 class Counts(NamedTuple):
@@ -76,6 +81,8 @@ class Load:
         self.logouts, self.pause_s = logouts, pause_s
         self.failures: list[str] = []
         """What was wrong, in words."""
+        self.wrongs: Counter[str] = Counter()
+        """How often, by kind."""
         self.end = threading.Event()
         self._lost_until_s: dict[str, float] = {}
         self._apart: frozenset[str] = frozenset()
@@ -150,7 +157,8 @@ class Load:
 
     # --- for visitors -------------------------------------------------------------------------------------------
 
-    def wrong(self, what: str) -> None:
+    def wrong(self, kind: str, what: str) -> None:
+        self.wrongs[kind] += 1
         if len(self.failures) < FAILURES_MAX:
             self.failures.append(what)
         else:
@@ -211,7 +219,7 @@ class _Visitor:
                 if self._load.pause_s:
                     self._load.end.wait(self._load.pause_s * (0.5 + self._chance.random()))
         except Exception as error:
-            self._load.wrong(f"{self.user} fell over: {error!r}")
+            self._load.wrong(OTHER, f"{self.user} fell over: {error!r}")
             raise
 
     def look_at(self, member: str) -> None:
@@ -267,7 +275,7 @@ class _Visitor:
             return
         self._saw(account, member, answer)
         if answer.protected is None:
-            self._load.wrong(f"{self.user}: {member} does not say whether number {number} is protected")
+            self._load.wrong(OTHER, f"{self.user}: {member} does not say if number {number} is protected")
             return
         account.answered(number, answer.protected)
         self.unprotected += not answer.protected
@@ -284,7 +292,7 @@ class _Visitor:
 
     def _report(self, account: Account) -> None:
         for finding in account.findings:
-            self._load.wrong(f"{self.user}: {finding}")
+            self._load.wrong(finding.wrong, f"{self.user}: {finding}")
         account.findings.clear()
 
     def _ask(self, browser: Browser, member: str, path: str, **form: str) -> Answer | None:
@@ -297,13 +305,14 @@ class _Visitor:
             self.unanswered += 1
             if not self._load.may_be_silent(member, began_s):
                 waited_s = time.monotonic() - began_s
-                self._load.wrong(f"{self.user}: {member} left {path} without an answer, {waited_s:.2f} s: {error!r}")
+                self._load.wrong(SILENT, f"{self.user}: {member} left {path}, {waited_s:.2f} s: {error!r}")
             return None
         if answer.status != 200:
             if not (answer.status == 503 and self._load.may_refuse(member, browser.cookie)):
                 text = answer.body[:200].decode(errors="replace").strip()
                 waited_s = time.monotonic() - began_s
-                self._load.wrong(f"{self.user}: {member} answered {answer.status} after {waited_s:.2f} s: {text}")
+                what = f"{member} answered {answer.status} after {waited_s:.2f} s: {text}"
+                self._load.wrong(ERROR_PAGE, f"{self.user}: {what}")
             return None
         self.answers += 1
         return answer

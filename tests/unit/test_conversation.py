@@ -438,6 +438,16 @@ def test_protected_tells_the_truth(worker: Worker) -> None:
         assert session.protected is protected
 
 
+@pytest.mark.parametrize("protected", [True, False])
+def test_protected_tells_the_truth_of_an_end(worker: Worker, protected: bool) -> None:
+    """After `invalidate` the flag says whether a second machine knows that the session has ended."""
+    session = worker.begin(worker.request(n=1))
+    session.invalidate()
+    agent(worker, CommitAnswer(Outcome.COMMITTED, protected, "a", 1, 1))
+    worker.finish(session)
+    assert session.protected is protected
+
+
 @pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.ENDED, Outcome.FENCED])
 def test_a_commit_into_a_session_that_is_over_is_silent(worker: Worker, outcome: Outcome) -> None:
     """S04: nothing is written, no error page, no cookie; ``transact`` alone says so."""

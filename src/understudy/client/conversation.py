@@ -168,6 +168,7 @@ def commit(
             visit.ended = True
             return outcome
         visit.ends, visit.removed, visit.wrote = None, True, True
+        visit.opened = visit.opened._replace(protected=isinstance(answer, CommitAnswer) and answer.protected)
     changes = visit.draft.changes()
     planned = _planned(world, visit, changes, late=late, conditional=conditional)
     if planned is None:
