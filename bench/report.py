@@ -74,9 +74,11 @@ def _spread(row: Row, beside: Row) -> tuple[float, float]:
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
-def machine(redis_version: str) -> list[str]:
+def machine(redis_version: str = "") -> list[str]:
     """Machine, versions and commit."""
-    versions = [f"Python {platform.python_version()}", *map(_version, LIBRARIES), f"redis-server {redis_version}"]
+    versions = [f"Python {platform.python_version()}", *map(_version, LIBRARIES)]
+    if redis_version:
+        versions.append(f"redis-server {redis_version}")
     return [
         f"machine: {_processor()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
         f"versions: {', '.join(versions)}",

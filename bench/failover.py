@@ -1,0 +1,190 @@
+"""Measures a failover as users see it: from a member's loss to the first answer elsewhere, of reads and of writes.
+
+Real members with gunicorn, a steady load on all of them, and for each try new sessions whose primary is the member
+that is then lost: killed (SIGKILL of all its processes), silent (SIGSTOP), or cut off (packets dropped both ways). The
+moment of the loss is when the first of that is done. Then each session gets one request at another member, all at
+once: half of them read, half write. A session's time is from the loss to its complete answer; an answer that lacks
+what was acknowledged before, an error page, or none at all fails the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import random
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.system import network
+from tests.system.cluster import Cluster, Visitor, sessions_cluster, wait_protected
+from tests.system.load import Load
+from tests.system.network import Network
+
+from report import load as load_average
+from report import machine
+
+NAMES = ("a", "b", "c")
+TRIES = 30
+SESSIONS = 8
+"""In each try; every second one reads, the others write."""
+LOAD_VISITORS = 4
+LOAD_PAUSE_S = 0.05
+LOSS_S = 3.0
+"""A silent or cut-off member comes back after so long."""
+TIMEOUT_S = 10.0
+WAYS = ("kill", "stop", "cut")
+WANTED_MS = {"kill": (300, 600), "stop": (1000, 1500), "cut": (1000, 1500)}
+"""Median and longest that we want."""
+
+
+class Times(NamedTuple):
+    """From the loss to the first answer elsewhere, in ms, one for each session."""
+
+    reads: list[float]
+    writes: list[float]
+    wrong: list[str]
+
+
+class Stage(NamedTuple):
+    cluster: Cluster
+    cables: Network | None
+    load: Load
+
+
+def main() -> int:
+    """Measures and prints; gives 1 when an answer was wrong or a figure is beyond what we want."""
+    options = _options()
+    reason = network.why_not()
+    ways = [way for way in options.ways if way != "cut" or reason is None]
+    if "cut" in options.ways and reason is not None:
+        print(f"failover: nothing is cut: {reason}", file=sys.stderr)
+    chance = random.Random(options.seed)
+    results = {way: Times([], [], []) for way in ways}
+    head = [*machine(), f"load average before: {load_average()}", f"seed: {options.seed}", ""]
+    failures: list[str] = []
+    with _started() as stage:
+        for number in range(options.tries):
+            for way in ways:
+                _try(stage, way, NAMES[number % len(NAMES)], results[way], chance)
+                print(f"\r{number + 1} of {options.tries}: {way}  ", end="", file=sys.stderr, flush=True)
+        with contextlib.suppress(AssertionError):  # told below, without the members' logs
+            stage.load.finish(NAMES)
+        failures = stage.load.failures
+    print(file=sys.stderr)
+    lines, holds = table(results, options.tries)
+    print("\n".join([*head, *lines, *(f"WRONG under load: {failure}" for failure in failures)]))
+    return 0 if holds and not failures else 1
+
+
+def table(results: dict[str, Times], tries: int) -> tuple[list[str], bool]:
+    """The figures as lines, and whether all of them are as wanted."""
+    lines = [f"{'ms from loss to answer':24}{'tries':>6}{'count':>7}{'median':>9}{'p90':>7}{'longest':>9}   wanted"]
+    holds = True
+    for way, times in results.items():
+        wanted = WANTED_MS[way]
+        for what, values in (("read", times.reads), ("write", times.writes)):
+            ordered = sorted(values) or [float("inf")]
+            median, p90 = statistics.median(ordered), ordered[min(len(ordered) - 1, len(ordered) * 9 // 10)]
+            good = median <= wanted[0] and ordered[-1] <= wanted[1]
+            verdict = f"{wanted[0]} and {wanted[1]}{'' if good else ': MISSED'}"
+            figures = f"{tries:>6}{len(values):>7}{median:>9.0f}{p90:>7.0f}{ordered[-1]:>9.0f}"
+            lines.append(f"{way + ', ' + what:24}{figures}   {verdict}")
+            holds &= good
+        holds &= not times.wrong
+    wrong = [f"WRONG: {what}" for times in results.values() for what in times.wrong]
+    return [*lines, *wrong[:10], f"{len(wrong)} answers were wrong"], holds
+
+
+@contextlib.contextmanager
+def _started() -> Iterator[Stage]:
+    with contextlib.ExitStack() as stack:
+        cables = stack.enter_context(Network(NAMES)) if network.why_not() is None else None
+        cluster = stack.enter_context(sessions_cluster(NAMES, cables.places() if cables else None))
+        cluster.start()
+        cluster.wait_ready()
+        yield Stage(cluster, cables, Load(cluster, NAMES, LOAD_VISITORS, pause_s=LOAD_PAUSE_S))
+
+
+def _try(stage: Stage, way: str, victim: str, times: Times, chance: random.Random) -> None:
+    """One loss, measured, and its end."""
+    cluster, load = stage.cluster, stage.load
+    others = [name for name in NAMES if name != victim]
+    visitors = [Visitor(cluster) for _ in range(SESSIONS)]
+    for at, visitor in enumerate(visitors):
+        visitor.browser.timeout_s = TIMEOUT_S
+        visitor.protected(victim, "/login", name=str(at))
+        visitor.protected(victim, "/set", name="x", value="before")
+    time.sleep(chance.uniform(0.1, 0.6))
+    with load.apart(victim) if way == "cut" else load.losing(victim):
+        lost_s = _lose(stage, way, victim)
+        askers = [
+            threading.Thread(target=_ask, args=(visitor, at, others[at // 2 % 2], lost_s, times))
+            for at, visitor in enumerate(visitors)
+        ]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join()
+        time.sleep(max(0.0, lost_s + LOSS_S - time.monotonic()) if way != "kill" else 0.0)
+        _end(stage, way, victim)
+        cluster.wait_ready()
+        wait_protected(cluster, NAMES)
+
+
+def _lose(stage: Stage, way: str, victim: str) -> float:
+    """Gives the moment before which nothing had happened yet."""
+    if way == "kill":
+        return stage.cluster.kill(victim)
+    began_s = time.monotonic()
+    if way == "stop":
+        stage.cluster.pause(victim)
+    else:
+        assert stage.cables is not None
+        stage.cables.isolate(victim)
+    return began_s
+
+
+def _end(stage: Stage, way: str, victim: str) -> None:
+    ends: dict[str, Callable[[], None]] = {
+        "kill": lambda: stage.cluster.start(victim),
+        "stop": lambda: stage.cluster.resume(victim),
+        "cut": lambda: stage.cables.heal() if stage.cables else None,
+    }
+    ends[way]()
+
+
+def _ask(visitor: Visitor, at: int, member: str, lost_s: float, times: Times) -> None:
+    """One request at another member; what it took."""
+    reads = at % 2 == 0
+    try:
+        answer = visitor.ask(member, "/read") if reads else visitor.ask(member, "/set", name="y", value="after")
+    except (OSError, http.client.HTTPException) as error:
+        times.wrong.append(f"{member}: {error!r}")
+        return
+    took_ms = (time.monotonic() - lost_s) * 1000
+    if answer.status != 200 or answer.json["before"] != {"user": str(at), "x": "before"}:
+        times.wrong.append(f"{member} after {took_ms:.0f} ms: {answer.status} {answer.body[:100]!r}")
+    elif not reads and not answer.protected:
+        times.wrong.append(f"{member} after {took_ms:.0f} ms: a write without protection")
+    else:
+        (times.reads if reads else times.writes).append(took_ms)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--tries", type=int, default=TRIES, help=f"of each way ({TRIES})")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="all of them")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the pauses between")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
