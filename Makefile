@@ -12,12 +12,12 @@ EXTRAS := flask starlette fastapi quart django litestar aiohttp pyramid cachelib
 TIDY := tests/test_tidy.py tests/unit/test_tidy_rules.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench lock clean
+.PHONY: help venv demo test soak check format bench bench-failover lock clean
 .NOTPARALLEL:
 
 help: ## show this list
 	@echo "Understudy: make TARGET [PYTHON=python3.12] [VENV=.venv] [ARGS=...]"
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /|/' | awk -F '|' '{ printf "  %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /|/' | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 venv: ## make .venv from requirements.lock, if it is missing or stale
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
@@ -32,6 +32,9 @@ demo: venv ## three members on this machine and a shop to click in; CHECK=1 does
 test: venv ## all tests: unit, property, commands, conformance, history, tidy, system; ARGS goes to pytest
 	@echo "test: running $(if $(ARGS),pytest $(ARGS),all tests; the system tests start real processes and come last)"
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+soak: venv ## random faults from a seed on real members for 20 minutes, with an account; ARGS="--seconds 300 --seed 7"
+	@exec $(BIN)/python -m tests.system.soak $(ARGS)
 
 check: venv ## format, lint, types (strict) and the house rules
 	@failed=; \
@@ -51,6 +54,9 @@ bench: venv ## the request path beside redis, as a table
 	  echo "bench: redis-server is not installed, so there is nothing to compare with. Debian, Ubuntu: sudo apt-get install redis-server"
 	@echo "bench: measuring the request path (bench/request_path.py)"
 	@exec $(BIN)/python bench/request_path.py $(ARGS)
+
+bench-failover: venv ## from a member's loss to the first answer elsewhere: killed, silent and cut off, 30 times each
+	@exec $(BIN)/python bench/failover.py $(ARGS)
 
 lock: ## write requirements.lock anew from pyproject.toml (oldest supported Python); ARGS=--upgrade for newer versions
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \

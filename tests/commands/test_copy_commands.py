@@ -249,7 +249,7 @@ def test_a_promise_tells_how_long_the_old_primarys_lease_runs() -> None:
     a.now_ms += 50
     a.on(c.PeerLost("b", B))
     ((_, answers),) = sent(a.hears("c", ask()), m.Answers)
-    assert answers.hold_ms == 207
+    assert answers.holds == {"b": 207}
 
 
 def test_one_message_answers_all_questions_of_one() -> None:

@@ -26,10 +26,10 @@ def lost(a: Turns, name: str = "b") -> list[c.Command]:
     return a.on(c.PeerLost(name, LIVES[name]))
 
 
-def answers(verdict: m.Verdict, number: int, held: Entry | None = None, hold_ms: int = 0) -> m.Answers:
+def answers(verdict: m.Verdict, number: int, held: Entry | None = None, **holds: int) -> m.Answers:
     """One member's answer to the inquiry about KEY."""
     delta = whole(held, START_MS) if held is not None and verdict is m.Verdict.HOLDS else None
-    return m.Answers(number, (m.Answer(KEY, verdict, held.location if held else None, delta),), hold_ms)
+    return m.Answers(number, (m.Answer(KEY, verdict, held.location if held else None, delta),), holds)
 
 
 def claimed(entry: Entry = COPY) -> tuple[Turns, dict[str, int]]:
@@ -280,8 +280,19 @@ def test_the_first_acknowledgement_waits_for_the_promises_of_others() -> None:
     a = Turns("b", "c", entries={KEY: COPY})
     lost(a)
     asked = sent(a.asked(SECOND), m.Ask)
-    a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry, hold_ms=180))
+    a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry, b=180))
     _answered_only_after(a, 180)
+
+
+def test_leases_of_who_has_promised_do_not_count() -> None:
+    """S22: c and we have granted each other leases a moment ago, but neither is primary: nobody waits for those."""
+    a = Turns("b", "c", entries={KEY: COPY})
+    lost(a)
+    asked = sent(a.asked(SECOND), m.Ask)
+    a.hears("c", m.Heartbeat(5))
+    commands = a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry, a=200))
+    (promote,) = [x.what for x in commands if isinstance(x, c.Change) and isinstance(x.what, c.Promote)]
+    assert promote.hold_ms == 0
 
 
 def test_without_a_promise_the_first_acknowledgement_does_not_wait() -> None:

@@ -87,7 +87,8 @@ Ask, promise, promote (``inquire``)
     relayed through the one that answered; or that it knows a higher epoch or promise, and the asker tries again above
     that. The asker waits for each until it answers or is suspect, merges what came, and promotes itself. It serves
     reads at once; its promotion's flight acknowledges nothing until the leases that anybody granted to the old primary
-    have run out, so a first write may wait for one lease, and nobody's older answer comes after it.
+    have run out (and to any other holder that has not promised: it may be primary unknown to us), so a first write may
+    wait for one lease from the primary's last heartbeat, and nobody's older answer comes after it.
     A primary that is refused for a promise asks in its turn. There is no message "take over": a request that claims is
     the reason, and sessions without requests are swept after ``sweep_delay_ms``.
 

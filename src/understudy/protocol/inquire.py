@@ -28,6 +28,8 @@ BACK_OFF_MS = 40
 BACK_OFF_DOUBLINGS_MAX = 6
 """While it is dropped again and again (we alone do not hear the primary) a key is asked about ever more rarely."""
 DROPS_REMEMBERED_MS = 10_000
+PROMISES = (Verdict.NOTHING, Verdict.HOLDS)
+"""Verdicts that come with the promise."""
 
 
 class Inquiry:
@@ -39,7 +41,8 @@ class Inquiry:
         self.asked_ms = now_ms
         self.numbers: set[int] = set()
         self.answers: dict[str, Answer] = {}
-        self.hold_ms = 0
+        self.holds: dict[str, int] = {}
+        """How long leases run on that answerers have granted, in ms, by who may read under them."""
 
 
 class Dropped(NamedTuple):
@@ -64,7 +67,7 @@ class Inquiries:
         self._above: dict[bytes, int] = {}
         self._to_ask: dict[str, list[Question]] = {}
         self._to_answer: dict[tuple[str, int], list[Answer]] = {}
-        self._hold_ms: dict[tuple[str, int], int] = {}
+        self._holds: dict[tuple[str, int], dict[str, int]] = {}
 
     # --- asking --------------------------------------------------------------------------------------------
 
@@ -106,7 +109,7 @@ class Inquiries:
                 continue
             inquiry.waiting.discard(sender)
             inquiry.answers[sender] = answer
-            inquiry.hold_ms = max(inquiry.hold_ms, message.hold_ms)
+            _longest(inquiry.holds, message.holds)
             if not inquiry.waiting:
                 self._conclude(inquiry)
 
@@ -140,7 +143,7 @@ class Inquiries:
     def _primary_denies(self, inquiry: Inquiry) -> bool:
         """The member that is named as primary has said itself that it is not."""
         said = inquiry.answers.get(inquiry.question.location.primary)
-        return said is not None and said.verdict in (Verdict.NOTHING, Verdict.HOLDS)
+        return said is not None and said.verdict in PROMISES
 
     def _drop(self, inquiry: Inquiry, why: tuple[str, Answer], detail: str, retry: bool = False) -> None:
         key = inquiry.question.key
@@ -162,17 +165,22 @@ class Inquiries:
         chosen = self._members.place(question.key, lacking, exclude) if lacking > 0 else ()
         if lacking > len(chosen) and self._members.is_alive(question.location.primary):
             chosen = (*chosen, question.location.primary)
-        hold_ms = max(inquiry.hold_ms, self._hold_for(question.location))
-        self._core.emit(
-            c.Change(
-                question.key,
-                c.Promote(question.promise, (*holders, *chosen), found, hold_ms),
-            )
+        what = c.Promote(question.promise, (*holders, *chosen), found, self._hold_ms(inquiry))
+        self._core.emit(c.Change(question.key, what))
+
+    def _hold_ms(self, inquiry: Inquiry) -> int:
+        """How long somebody may still read as primary under a lease. Who has promised is primary no more, and with that
+        its workers read nothing in place: what was granted to it does not count.
+        """
+        _longest(inquiry.holds, self._holds_for(inquiry.question.location))
+        promised = {name for name, answer in inquiry.answers.items() if answer.verdict in PROMISES}
+        return max(
+            (ms for name, ms in inquiry.holds.items() if name not in promised and name != self._core.me), default=0
         )
 
-    def _hold_for(self, location: Location) -> int:
-        others = [n for n in (location.primary, *location.backups) if n != self._core.me]
-        return max(0, self._members.hold_until_ms(others) - self._core.now_ms)
+    def _holds_for(self, location: Location) -> dict[str, int]:
+        names, now = (location.primary, *location.backups), self._core.now_ms
+        return {name: max(0, self._members.hold_until_ms([name]) - now) for name in names if name != self._core.me}
 
     def promoted(self, key: bytes, outcome: Outcome) -> None:
         """The store's word on a promotion."""
@@ -207,11 +215,11 @@ class Inquiries:
             self._to_answer.setdefault(slot, []).append(Answer(event.key, Verdict.NOTHING))
             return
         verdict, delta = _verdict_of(event, self._core.me), None
-        if verdict in (Verdict.NOTHING, Verdict.HOLDS):
+        if verdict in PROMISES:
             self._core.tell(c.FactKind.PROMISED, event.key, what.sender)
             # Who counts is the primary that its asker believes in, and the one that we know of.
-            hold_ms = max(self._hold_for(what.location), self._hold_for(entry.location))
-            self._hold_ms[slot] = max(self._hold_ms.get(slot, 0), hold_ms)
+            for location in (what.location, entry.location):
+                _longest(self._holds.setdefault(slot, {}), self._holds_for(location))
         if verdict is Verdict.HOLDS:
             delta = delta_since(entry, what.context, self._core.now_ms)
         self._to_answer.setdefault(slot, []).append(Answer(event.key, verdict, entry.location, delta))
@@ -256,7 +264,13 @@ class Inquiries:
                 self._core.send(name, Ask(number, tuple(questions)))
         answering, self._to_answer = self._to_answer, {}
         for (name, number), answers in answering.items():
-            self._core.send(name, Answers(number, tuple(answers), self._hold_ms.pop((name, number), 0)))
+            self._core.send(name, Answers(number, tuple(answers), self._holds.pop((name, number), {})))
+
+
+def _longest(holds: dict[str, int], further: dict[str, int]) -> None:
+    """Add to the first the longer of both."""
+    for name, ms in further.items():
+        holds[name] = max(ms, holds.get(name, 0))
 
 
 def _verdict_of(event: c.Changed, me: str) -> Verdict:

@@ -124,8 +124,8 @@ class Answers(msgspec.Struct, frozen=True, array_like=True, tag=9):
 
     inquiry: int
     answers: tuple[Answer, ...]
-    hold_ms: int = 0
-    """How long the leases run on that the answerer has granted to the primaries of these keys."""
+    holds: dict[str, int] = {}
+    """How long the leases run on, in ms, that the answerer has granted to members that may be primary of these keys."""
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):

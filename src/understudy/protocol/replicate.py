@@ -159,6 +159,7 @@ class Replication:
         flight = self.flights.get(key)
         if flight is not None:
             flight.hold_until_ms = max(flight.hold_until_ms, until_ms)
+            self._next_tick_ms = min(self._next_tick_ms, flight.hold_until_ms)
 
     # --- who holds the copies ------------------------------------------------------------------------------
 
@@ -318,7 +319,8 @@ class Replication:
         now, settings = self._core.now_ms, self._core.settings
         if now < self._next_tick_ms:
             return
-        self._next_tick_ms = now + TICK_MS
+        holds = (flight.hold_until_ms for flight in self.flights.values() if flight.hold_until_ms > now)
+        self._next_tick_ms = min((now + TICK_MS, *holds))
         for flight in list(self.flights.values()):
             if flight.hold_until_ms and now >= flight.hold_until_ms:
                 flight.hold_until_ms = 0
