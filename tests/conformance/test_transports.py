@@ -15,6 +15,7 @@ from understudy.config.parse import Address
 from understudy.transport import Peer, Transport
 from understudy.transport.direct import DirectPaths
 from understudy.transport.memory import MemoryNetwork
+from understudy.transport.tls import TlsFiles
 from understudy.transport.zenoh import ZenohTransport
 
 _Result = TypeVar("_Result")
@@ -90,6 +91,7 @@ class ZenohNet:
         self._keys = keys
         self._told = threading.Condition()
         self._made: list[ZenohTransport] = []
+        self.tls: TlsFiles | None = None
         self.seed = free_address()
         self._free = [self.seed]
 
@@ -111,6 +113,7 @@ class ZenohNet:
             seeds=[self.seed],
             link_keys=keys or self._keys,
             format_version=version,
+            tls=self.tls,
         )
         self._made.append(transport)
         return transport
@@ -133,8 +136,9 @@ class ZenohNet:
 class DirectNet:
     """Members with direct paths beside zenoh; each call goes to one loop in a thread of its own, as in an agent."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TlsFiles | None = None) -> None:
         self._net = ZenohNet()
+        self._net.tls = tls
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
@@ -148,7 +152,12 @@ class DirectNet:
     ) -> tuple[InLoop, Recorder]:
         me = Peer(name, incarnation)
         paths = DirectPaths(
-            self._net.unstarted(me), me=me, listen=Address("127.0.0.1", 0), link_keys=(key,), dials=dials
+            self._net.unstarted(me),
+            me=me,
+            listen=Address("127.0.0.1", 0),
+            link_keys=(key,),
+            dials=dials,
+            tls=self._net.tls,
         )
         transport, recorder = InLoop(paths, self.loop), self._net.recorder(me)
         self._made.append(transport)

@@ -368,6 +368,7 @@ WRONG_FILES = [
     ('[cluster.manager]\nclass = "BackupManager"', ["BackupManager (file", "neither `listen` nor `seeds`"]),
     ('[cluster]\nseeds = ["a:1"]', ["`seeds` is given (file understudy.toml [cluster] seeds) but `listen` is not"]),
     ("[cluster]\nmulticast = true", ["`multicast` is true", "`listen` is not given"]),
+    ('[cluster]\ntls_cert = "a.pem"', ["`tls_cert` is given", "`tls_key`", "`tls_ca`"]),
     (
         '[cluster]\nlisten = "a:1"\nseeds = ["a:1"]\n[cluster.manager]\nclass = "LocalManager"',
         ["LocalManager (file", "`seeds` is given", "remove `listen` and `seeds`"],

@@ -42,6 +42,7 @@ from understudy.store.leases import LeaseBoard
 from understudy.store.lmdb import LmdbStore
 from understudy.transport import Peer, Transport
 from understudy.transport.direct import DirectPaths
+from understudy.transport.tls import TlsFiles
 from understudy.transport.zenoh import ZenohTransport
 
 EXIT_OK, EXIT_DIED, EXIT_REFUSED = 0, 1, 2
@@ -173,6 +174,10 @@ async def _live(config: Config, directory: Path, journal: Journal, *, lingers: b
 
 
 def _transport(config: Config, me: Peer, link_keys: tuple[bytes, ...]) -> Transport:
+    tls = None
+    if config.tls_cert is not None:
+        assert config.tls_key is not None and config.tls_ca is not None
+        tls = TlsFiles(config.tls_cert, config.tls_key, config.tls_ca, config.tls_verify_names)
     routed = ZenohTransport(
         cluster=config.name,
         me=me,
@@ -180,10 +185,11 @@ def _transport(config: Config, me: Peer, link_keys: tuple[bytes, ...]) -> Transp
         seeds=[str(seed) for seed in config.seeds],
         link_keys=link_keys,
         multicast=config.multicast,
+        tls=tls,
     )
     assert config.listen is not None
     listen = config.direct_listen or Address(config.listen.host, 0)
-    return DirectPaths(routed, me=me, listen=listen, link_keys=link_keys, dials=config.direct)
+    return DirectPaths(routed, me=me, listen=listen, link_keys=link_keys, dials=config.direct, tls=tls)
 
 
 async def _serve(agent: Agent, transport: Transport, config: Config, directory: Path) -> bool:

@@ -169,6 +169,23 @@ _CLUSTER = (
         optional=True,
     ),
     Option(
+        "tls_cert",
+        "cluster",
+        "path",
+        None,
+        "this member's certificate: traffic between members is encrypted, and both ends show one",
+        optional=True,
+    ),
+    Option("tls_key", "cluster", "path", None, "the certificate's private key", optional=True),
+    Option("tls_ca", "cluster", "path", None, "certificates of who signs the members' certificates", optional=True),
+    Option(
+        "tls_verify_names",
+        "cluster",
+        "bool",
+        True,
+        "a member's certificate must name the address at which it was dialled",
+    ),
+    Option(
         "application",
         "cluster",
         "str",

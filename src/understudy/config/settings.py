@@ -35,6 +35,10 @@ class Config:
     direct: bool
     direct_listen: Address | None
     secret_file: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    tls_ca: Path | None
+    tls_verify_names: bool
     application: str
     autostart: bool
     linger_ms: int
@@ -184,6 +188,12 @@ def _quoted(value: object) -> str:
 
 
 def _check_cluster(config: Config) -> None:
+    tls = [name for name in ("tls_cert", "tls_key", "tls_ca") if getattr(config, name) is not None]
+    if len(tls) not in (0, 3):
+        raise ConfigurationError(
+            f"`{tls[0]}` is given ({config.source(tls[0])}), but encryption between members needs all of `tls_cert`,"
+            " `tls_key` and `tls_ca` in [cluster]; give all three, or none"
+        )
     if config.seeds and config.listen is None:
         raise ConfigurationError(
             f"`seeds` is given ({config.source('seeds')}) but `listen` is not: the other members could not reach this"

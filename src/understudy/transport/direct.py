@@ -19,12 +19,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import ssl
 from collections.abc import Callable
 
 from understudy import limits
 from understudy.config.parse import Address, parse_address
 from understudy.errors import FormatMismatch, FrameError, TransportError
 from understudy.transport import Listener, Peer, Transport, handshake
+from understudy.transport.tls import TlsFiles, accepting, dialling
 from understudy.transport.zenoh_config import why_not
 
 OFFER_S = 0.5
@@ -52,16 +54,27 @@ class DirectPaths:
         me: this life.
         listen: where this member is dialled; port 0 takes a free one.
         link_keys: derived from the secrets; the first signs.
+        tls: encrypt the paths, and let both ends show certificates.
         dials: False sends everything over ``routed``; the others are told of no address.
 
     ``start`` and ``send`` are called in a running asyncio loop. Raises at start: TransportError.
     """
 
     def __init__(
-        self, routed: Transport, *, me: Peer, listen: Address, link_keys: tuple[bytes, ...], dials: bool = True
+        self,
+        routed: Transport,
+        *,
+        me: Peer,
+        listen: Address,
+        link_keys: tuple[bytes, ...],
+        dials: bool = True,
+        tls: TlsFiles | None = None,
     ) -> None:
         self._routed = routed
         self._dials = dials
+        self._tls = tls
+        self._client_context: ssl.SSLContext | None = None
+        self._server_context: ssl.SSLContext | None = None
         self.me = me
         self.link_keys = link_keys
         self._listen = listen
@@ -83,6 +96,10 @@ class DirectPaths:
 
     def start(self, listener: Listener) -> None:
         self._listener, self._loop = listener, asyncio.get_running_loop()
+        if (
+            self._tls is not None
+        ):  # also where nothing is dialled: what is wrong with a file is said here, in plain words
+            self._client_context, self._server_context = dialling(self._tls), accepting(self._tls)
         if self._dials:
             self._open()
             self._timer = self._loop.call_later(OFFER_S, self._offer_again)
@@ -173,7 +190,9 @@ class DirectPaths:
 
     async def _accept(self, listening: socket.socket) -> None:
         assert self._loop is not None
-        self._server = await self._loop.create_server(lambda: Connection(self, None), sock=listening)
+        self._server = await self._loop.create_server(
+            lambda: Connection(self, None), sock=listening, ssl=self._server_context
+        )
 
     async def _dial(self, peer: Peer, addresses: list[Address]) -> None:
         assert self._loop is not None
@@ -182,7 +201,7 @@ class DirectPaths:
                 try:
                     async with asyncio.timeout(PROVE_S_MAX):
                         _, connection = await self._loop.create_connection(
-                            lambda: Connection(self, peer), address.host, address.port
+                            lambda: Connection(self, peer), address.host, address.port, ssl=self._client_context
                         )
                         if await connection.proved:
                             return

@@ -45,6 +45,7 @@ from understudy.transport.envelope import (
     seal,
     token,
 )
+from understudy.transport.tls import TlsFiles
 from understudy.transport.zenoh_config import accepts_connections, is_own, read_address, why_not, zenoh_config
 
 LONELY_S = 3.0
@@ -80,11 +81,12 @@ class ZenohTransport:
         seeds: Sequence[str],
         link_keys: tuple[bytes, ...],
         multicast: bool = False,
+        tls: TlsFiles | None = None,
         format_version: int = limits.FORMAT_VERSION,
     ) -> None:
         assert link_keys, "a cluster always has a secret"
         self._cluster, self._me, self._keys = cluster, me, link_keys
-        self._format_version, self._multicast = format_version, multicast
+        self._format_version, self._multicast, self._tls = format_version, multicast, tls
         self._listen = read_address("listen address", listen)
         self._seeds = [
             seed for seed in (read_address("seed", text) for text in seeds) if not is_own(seed, self._listen)
@@ -215,7 +217,7 @@ class ZenohTransport:
             with tempfile.NamedTemporaryFile("w", prefix="understudy-", encoding="ascii") as file:
                 file.writelines(f"{user}:{password}\n" for user, password in logins)
                 file.flush()
-                config = zenoh_config(self._listen, self._seeds, self._multicast, logins[0], file.name)
+                config = zenoh_config(self._listen, self._seeds, self._multicast, logins[0], file.name, self._tls)
                 return zenoh.open(zenoh.Config.from_json5(json.dumps(config)))
         except OSError as error:
             raise TransportError(f"the network cannot be started without a temporary file: {error}") from error
@@ -301,6 +303,7 @@ class ZenohTransport:
                     self._refuse(
                         f"seed {seed} accepts connections, but no link with us: it has another secret, or is no agent"
                         " of Understudy; give all members the same `secret_file` (or UNDERSTUDY_SECRET)"
+                        + ("" if self._tls is None else ", and certificates of one `tls_ca` that name their addresses")
                     )
             wait_s = LONELY_AGAIN_S
 

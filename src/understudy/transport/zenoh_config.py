@@ -10,6 +10,7 @@ from understudy import limits
 from understudy.config.parse import Address, parse_address
 from understudy.errors import TransportError
 from understudy.transport.envelope import ENVELOPE_BYTES_MAX
+from understudy.transport.tls import TlsFiles, zenoh_section
 
 LINK_LEASE_MS = 1_500
 """A link without a sign of life for so long is closed; a quarter of it is the interval of the signs."""
@@ -20,15 +21,21 @@ HANDSHAKE_MS_MAX = 3_000
 
 
 def zenoh_config(
-    listen: Address, seeds: Sequence[Address], multicast: bool, me: tuple[str, str], logins_path: str
+    listen: Address,
+    seeds: Sequence[Address],
+    multicast: bool,
+    me: tuple[str, str],
+    logins_path: str,
+    tls: TlsFiles | None = None,
 ) -> dict[str, Any]:
     """Gives zenoh's configuration; everything that is not named keeps zenoh's default."""
     first_ms, longest_ms = SEED_RETRY_MS
+    kind = "tcp" if tls is None else "tls"
     return {
         "mode": "router",
-        "listen": {"endpoints": [f"tcp/{listen}"], "timeout_ms": 0, "exit_on_failure": True},
+        "listen": {"endpoints": [f"{kind}/{listen}"], "timeout_ms": 0, "exit_on_failure": True},
         "connect": {
-            "endpoints": [f"tcp/{seed}" for seed in seeds],
+            "endpoints": [f"{kind}/{seed}" for seed in seeds],
             "timeout_ms": -1,
             "exit_on_failure": False,
             "retry": {"period_init_ms": first_ms, "period_max_ms": longest_ms, "period_increase_factor": 2},
@@ -51,6 +58,8 @@ def zenoh_config(
             },
             "auth": {"usrpwd": {"user": me[0], "password": me[1], "dictionary_file": logins_path}},
             "link": {
+                "protocols": [kind],
+                "tls": {} if tls is None else zenoh_section(tls),
                 "tx": {
                     "lease": LINK_LEASE_MS,
                     "keep_alive": 4,
