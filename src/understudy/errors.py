@@ -58,6 +58,10 @@ class SessionUnprotected(SessionUnavailable):
     """``unprotected = "refuse"``: no backup could be found; the change was not committed, or its outcome is unknown."""
 
 
+class SessionPartitioned(SessionUnavailable):
+    """``partition = "refuse"``: fewer than half of ``members_expected`` can be reached from here; nothing was written."""
+
+
 class SessionEnded(SessionError):
     """The session was deleted, expired or rotated by a login while this request ran; nothing was written."""
 

@@ -217,6 +217,7 @@ def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> S
         copies=config.copies,
         placement=config.placement,
         zone=config.zone or "",
+        members_expected=config.members_expected if config.partition == "refuse" else 0,
         move_after=config.move_after,
         lease_ms=config.lease_ms,
         dead_ms=config.dead_ms,

@@ -44,6 +44,8 @@ class Config:
     linger_ms: int
     lease_ms: int
     dead_ms: int
+    partition: str
+    members_expected: int
     claim_ms: int
     backup_timeout_ms: int
     commit_timeout_ms: int
@@ -214,6 +216,16 @@ def _check_cluster(config: Config) -> None:
         raise ConfigurationError(
             f"BackupManager ({config.source('manager_class')}) needs other members, but neither `listen` nor `seeds` is"
             " given; set both in [cluster] (or UNDERSTUDY_LISTEN and UNDERSTUDY_SEEDS), or leave `class` out"
+        )
+
+
+def _check_partition(config: Config) -> None:
+    if config.partition == "refuse" and config.members_expected < PARTITION_MEMBERS_MIN:
+        raise ConfigurationError(
+            f'`partition` is "refuse" ({config.source("partition")}), which needs `members_expected` of at least'
+            f" {PARTITION_MEMBERS_MIN}, and it is {config.members_expected} ({config.source('members_expected')}): of two"
+            " members neither alone is a majority; set it to the number of members of the whole cluster, or leave"
+            ' `partition` at "serve"'
         )
 
 

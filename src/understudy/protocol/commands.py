@@ -446,6 +446,8 @@ class Settings(msgspec.Struct, frozen=True):
     commit_timeout_ms: int = 2_000
     sweep_delay_ms: int = 3_000
     cold_start_ms: int = 3_000
+    members_expected: int = 0
+    """Not 0 under ``partition = "refuse"``: without a majority of so many this side changes nothing."""
     move_after: int = 2
     """A member that serves a session so often in a row becomes its primary; 0: never."""
     drain_timeout_ms: int = 30_000

@@ -258,8 +258,7 @@ class Comparisons:
         what, entry = event.what, event.entry
         assert isinstance(what, c.TakeContribution)
         if entry is not None and event.outcome is Outcome.STORED:
-            if any(len(siblings) > 1 for siblings in entry.attributes.values()):
-                self._core.tell(c.FactKind.VALUES_CONCURRENT, event.key)
+            self._core.tell_concurrent(event.key, event.before, entry)
             self._replication.track(event.key, entry, event.before)
         if what.sender and entry is not None and event.outcome in (Outcome.STORED, Outcome.UNCHANGED):
             self._core.send(what.sender, Acknowledge(event.key, -what.number, entry.context))

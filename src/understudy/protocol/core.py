@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from understudy.model.entry import Entry
 from understudy.protocol import commands as c
 from understudy.protocol.messages import MemberMessage
 
@@ -25,6 +26,13 @@ class Core:
 
     def tell(self, kind: c.FactKind, key: bytes = b"", member: str = "", detail: str = "") -> None:
         self.commands.append(c.Tell(c.Fact(kind, key, member, detail)))
+
+    def tell_concurrent(self, key: bytes, before: Entry | None, entry: Entry) -> None:
+        """Report the attributes that have become several values side by side."""
+        old = before.attributes if before is not None else {}
+        count = sum(len(values) > max(1, len(old.get(name, ()))) for name, values in entry.attributes.items())
+        if count:
+            self.tell(c.FactKind.VALUES_CONCURRENT, key, detail=f"{count} attributes" if count > 1 else "1 attribute")
 
     def next_id(self) -> int:
         """A number for a request or inquiry, unique in this life."""

@@ -406,8 +406,7 @@ class Engine:
         if event.outcome is Outcome.PROMOTED:
             assert entry is not None
             self.core.tell(c.FactKind.PROMOTED, event.key)
-            if any(len(siblings) > 1 for siblings in entry.attributes.values()):
-                self.core.tell(c.FactKind.VALUES_CONCURRENT, event.key)
+            self.core.tell_concurrent(event.key, event.before, entry)
             self.replication.track(event.key, entry, event.before, moves_only=True)
             self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
             self.directory.announce(event.key, entry.location)

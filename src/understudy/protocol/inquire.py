@@ -124,6 +124,9 @@ class Inquiries:
     def _conclude(self, inquiry: Inquiry) -> None:
         """Everybody has answered: promote, or do not, and say why."""
         key = inquiry.question.key
+        if self._members.in_minority:
+            self._drop(inquiry, (self._core.me, Answer(key, Verdict.NOTHING)), "this side is a minority", retry=True)
+            return
         del self.open[key]
         answers = inquiry.answers
         by_verdict = {answer.verdict: (sender, answer) for sender, answer in answers.items()}
@@ -147,6 +150,7 @@ class Inquiries:
 
     def _drop(self, inquiry: Inquiry, why: tuple[str, Answer], detail: str, retry: bool = False) -> None:
         key = inquiry.question.key
+        self.open.pop(key, None)
         sender, answer = why
         self._core.tell(c.FactKind.PROMOTION_DROPPED, key, sender, detail)
         if answer.location is not None:

@@ -108,6 +108,8 @@ class Locator:
         said = set(job.located) | {self._core.me}
         route = self._members.get(getattr(job.request, "route", ""))
         is_route_silent = route is not None and route.standing is Standing.SUSPECT and route.name not in said
+        if self._members.in_minority:
+            return Found(Finding.LATER)
         if len(union - said) <= self._core.settings.copies and not is_route_silent:
             return Found(Finding.UNKNOWN)
         return Found(Finding.LATER)

@@ -139,6 +139,12 @@ class Members:
     def alive(self) -> list[str]:
         return [m.name for m in self._by_name.values() if m.standing is Standing.ALIVE]
 
+    @property
+    def in_minority(self) -> bool:
+        """True if this side must change nothing: ``partition = "refuse"``, and too few members answer."""
+        expected = self._core.settings.members_expected
+        return expected > 0 and 2 * (1 + len(self.alive())) <= expected
+
     def is_alive(self, name: str) -> bool:
         member = self._by_name.get(name)
         return member is not None and member.standing is Standing.ALIVE

@@ -9,6 +9,7 @@ every session; the number of hops is bounded, and so is the time: a job that has
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import msgspec
 
@@ -125,13 +126,21 @@ class Service:
         request = job.request
         if isinstance(request, CommitRequest) and request.commit.creates is not None:
             self._create(job, request)
-        elif isinstance(request, CommitRequest) and self._comparisons.complete and not request.unprotected_refused:
+        elif self._may_commit_unseen(request):
             # The common case: one look-up fewer.
             self._core.emit(c.Change(job.key, c.DoCommit(job.id, request.commit)))
         else:
             self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
 
+    def _may_commit_unseen(self, request: Request) -> TypeGuard[CommitRequest]:
+        if not isinstance(request, CommitRequest) or request.unprotected_refused:
+            return False
+        return self._comparisons.complete and not self._members.in_minority
+
     def _create(self, job: Job, request: CommitRequest) -> None:
+        if self._members.in_minority:
+            self._refuse(job)
+            return
         backups = self._members.place(job.key, self._core.settings.copies)
         if len(backups) < self._core.settings.copies:
             if self.is_joining and request.acknowledge is AcknowledgeMode.BACKUP:
@@ -169,7 +178,9 @@ class Service:
             self._park(job)
             return
         if isinstance(request, CommitRequest):
-            if request.unprotected_refused and not self._may_protect(entry):
+            if self._members.in_minority:
+                self._refuse(job)
+            elif request.unprotected_refused and not self._may_protect(entry):
                 self._answer_commit(job, CommitAnswer(Outcome.REFUSED))
             else:
                 self._core.emit(c.Change(key, c.DoCommit(job.id, request.commit)))
@@ -185,9 +196,17 @@ class Service:
         is_sure = self._members.has_lease(entry.backups) or comparisons.is_fresh(key, job.since_ms)
         if not is_sure and comparisons.ask_about(key, entry, entry.backups):
             self._park(job)
-            return
-        if not self._replication.wait(job.id, key, self._replication.newest(key)):
+        elif not is_sure and entry.backups and self._members.in_minority:
+            self._refuse(job)
+        elif not self._replication.wait(job.id, key, self._replication.newest(key)):
             self._give(job, entry)
+
+    def _refuse(self, job: Job) -> None:
+        """This side of a cut may change nothing; but a lost heartbeat is no cut: a lease's time is given to it."""
+        if self._core.now_ms - job.since_ms < self._core.settings.lease_ms:
+            self._retry(job)
+        else:
+            self._answer_either(job, CommitAnswer(Outcome.MINORITY), FetchOutcome.UNAVAILABLE)
 
     def _may_protect(self, entry: Entry) -> bool:
         return any(self._members.is_alive(b) for b in entry.backups) or self._members.can_place()
@@ -275,6 +294,8 @@ class Service:
         match hop.way:
             case Way.PASS_ON:
                 self._router.pass_on(job, hop.to, hop.claims)
+            case Way.CLAIM if self._members.in_minority:
+                self._refuse(job)
             case Way.CLAIM:
                 self._park(job)
                 job.retry_ms = self._core.now_ms + RETRY_MS
