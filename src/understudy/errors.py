@@ -59,7 +59,7 @@ class SessionUnprotected(SessionUnavailable):
 
 
 class SessionPartitioned(SessionUnavailable):
-    """``partition = "refuse"``: fewer than half of ``members_expected`` can be reached from here; nothing was written."""
+    """``partition = "refuse"``: no majority of ``members_expected`` is reached; the message says what was written."""
 
 
 class SessionEnded(SessionError):

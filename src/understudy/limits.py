@@ -90,6 +90,9 @@ LEASE_SLOTS_MAX = 256
 """Slots of the lease board: twice the members, so that names that left do not crowd out new ones."""
 ACKNOWLEDGED_CONTEXTS_MAX = 200_000
 """Contexts remembered per (peer, session) as the base of the next delta; a forgotten one costs one whole entry."""
+ANSWERS_REMEMBERED_MAX = 4_096
+"""Answers to other members' commits that are given again when the commit comes again: more than come from all of them
+in the time after which one counts as late."""
 SERVED_ELSEWHERE_MAX = 10_000
 """Sessions of which an agent remembers who serves them from elsewhere, and which have just moved to it."""
 MOVES_MAX = 64

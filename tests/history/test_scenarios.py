@@ -29,8 +29,9 @@ IDLE_MS = 10**9
 class Cluster:
     """Machines and one session; each method waits until it is answered, as a browser does."""
 
-    def __init__(self, names: str, copies: int = 1) -> None:
-        self.world = World(1, tuple(names), c.Settings("", 0, 0, copies=copies), MemoryNetwork(1, detect_ms=30))
+    def __init__(self, names: str, copies: int = 1, **settings: int) -> None:
+        told = c.Settings("", 0, 0, copies=copies, **settings)  # type: ignore[arg-type]
+        self.world = World(1, tuple(names), told, MemoryNetwork(1, detect_ms=30))
         keys = self.world.keys
         session_id = keys.mint(b"a locator, a key")
         self.key, self.secret = keys.key("default", session_id), keys.secret_hash(session_id)

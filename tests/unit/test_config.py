@@ -353,6 +353,8 @@ WRONG_FILES = [
     ("[cluster]\nlease_ms = 6000", ["`lease` is 6s", "`dead` is 5s (default)"]),
     ("[cluster]\nlease_ms = 2.5", ["a number with a fraction"]),
     ("[cluster]\nbackup_timeout_ms = 9000", ["`backup_timeout_ms` is 9000", "`commit_timeout_ms`, 2000 (default)"]),
+    ('[cluster]\npartition = "refuse"', ["`members_expected` of at least 3", "and it is 0 (default)"]),
+    ('[cluster]\npartition = "refuse"\nmembers_expected = 2', ["of two members neither alone is a majority"]),
     ('[cluster.manager]\nidle_timeout = "30x"', ["[cluster.manager] idle_timeout: '30x' is not a duration", '"30m"']),
     ("[cluster.manager]\nidle_timeout = true", ["True is a boolean, not a duration"]),
     ('[cluster.manager]\nidle_timeout = "99999d"', ["is too large; the most is 3650d"]),

@@ -10,7 +10,14 @@ from tests.workers import MINUTE_MS, SETTINGS, Clock, Worker, local_worker
 
 from understudy import limits
 from understudy.client.conversation import Answer, Ask, commit
-from understudy.errors import SessionConflict, SessionEnded, SessionUnavailable, SessionUnprotected, StoreFull
+from understudy.errors import (
+    SessionConflict,
+    SessionEnded,
+    SessionPartitioned,
+    SessionUnavailable,
+    SessionUnprotected,
+    StoreFull,
+)
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Role
 from understudy.protocol.messages import (
@@ -469,11 +476,13 @@ def test_refusals_say_what_happened(worker: Worker) -> None:
         CommitAnswer(Outcome.STORE_FULL),
         CommitAnswer(Outcome.REFUSED),
         CommitAnswer(Outcome.REFUSED, unsure=True),
+        CommitAnswer(Outcome.MINORITY),
     )
     for error, words in (
         (StoreFull, "no new session"),
         (SessionUnavailable, "nothing was written"),
         (SessionUnavailable, "may have been committed"),
+        (SessionPartitioned, "members_expected"),
     ):
         session = worker.begin()
         session["n"] = 1

@@ -367,13 +367,13 @@ def checked(world: World, answer: Answer, sizes: Mapping[str, int]) -> Outcome:
         raise too_large(sizes, world.settings.session_bytes_max)
     if answer.outcome is Outcome.STORE_FULL:
         raise StoreFull("the store is nearly full: no new session was begun; raise store_bytes_max, or try again later")
+    doubt = "it may have been committed all the same" if answer.unsure else "nothing was written"
     if answer.outcome is Outcome.MINORITY:
         raise SessionPartitioned(
-            'the member that holds the session reaches no majority of members_expected (partition = "refuse");'
-            " nothing was written; it goes on by itself when the network is whole again"
+            f'a cut in the network: no majority of `members_expected` is reached (partition = "refuse"); {doubt};'
+            " it goes on by itself when the network is whole again"
         )
     if answer.outcome not in (*_DONE, *_OVER, Outcome.CONFLICT):
-        doubt = "it may have been committed all the same" if answer.unsure else "nothing was written"
         if world.settings.unprotected_refused:
             raise SessionUnprotected(f'no backup took the change in time (unprotected = "refuse"); {doubt}')
         raise SessionUnavailable(f"no member that may change the session answers now; {doubt}")

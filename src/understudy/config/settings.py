@@ -19,6 +19,10 @@ Values = Mapping[str, tuple[object, str]]
 """Option name -> (typed value, where it came from)."""
 
 
+PARTITION_MEMBERS_MIN = 3
+"""Of two members neither is a majority when the other is gone."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Every setting of this member, typed; durations in milliseconds, sizes in bytes.
@@ -144,6 +148,7 @@ def build(values: Values, default_member: str, secret_text: str | None) -> Confi
         attributes["touch_every_ms"] = min(max(idle_ms // 20, 1_000), 60_000, idle_ms // 2)
     config = Config(**attributes, secret_text=secret_text, values=values)
     _check_cluster(config)
+    _check_partition(config)
     _check_times(config)
     _check_cookie(config)
     return config
@@ -223,8 +228,8 @@ def _check_partition(config: Config) -> None:
     if config.partition == "refuse" and config.members_expected < PARTITION_MEMBERS_MIN:
         raise ConfigurationError(
             f'`partition` is "refuse" ({config.source("partition")}), which needs `members_expected` of at least'
-            f" {PARTITION_MEMBERS_MIN}, and it is {config.members_expected} ({config.source('members_expected')}): of two"
-            " members neither alone is a majority; set it to the number of members of the whole cluster, or leave"
+            f" {PARTITION_MEMBERS_MIN}, and it is {config.members_expected} ({config.source('members_expected')}): of"
+            " two members neither alone is a majority; set it to the number of members of the whole cluster, or leave"
             ' `partition` at "serve"'
         )
 

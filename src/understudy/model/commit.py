@@ -49,10 +49,10 @@ class Outcome(enum.IntEnum):
     UNCHANGED = 14
     REMOVED = 15
     STORE_FULL = 16
-    MINORITY = 17
-    """``partition = "refuse"``: this side of a cut lacks the majority of the members that are expected."""
     OUTDATED = 17
     """Where the commit writes, the entry holds other values than its request saw: whoever still waits asks again."""
+    MINORITY = 18
+    """``partition = "refuse"``: this side of a cut lacks the majority of the members that are expected."""
 
 
 class Opening(enum.IntEnum):

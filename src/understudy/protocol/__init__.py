@@ -101,6 +101,13 @@ Comparison (``compare``)
     (``Contribute``), and keeps its copy until that is acknowledged. Where somebody knows a later epoch whose holders
     are all gone, the newest data is asked about and promoted like any other.
 
+Partitions (``serve``, ``inquire``)
+    Under ``partition = "serve"`` nothing special is done: each side promotes what it needs, and when the cut is over
+    the members compare, the lower epoch steps down and contributes, and the merge keeps what neither side has seen of
+    the other's, as values side by side, which is told. Under ``"refuse"`` a member that is answered by fewer than a
+    majority of ``members_expected`` makes, acknowledges and promotes nothing, and calls nothing lost or unknown; it
+    shows an entry only while its backups vouch for it. A cut is noticed within a lease.
+
 Doubt after standing still (``join``)
     A process that was stopped for longer than two leases first handles frames that lay waiting and only then the news
     that others have replaced it. So after such a gap a member doubts everything: requests for sessions that it holds

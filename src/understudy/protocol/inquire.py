@@ -124,9 +124,6 @@ class Inquiries:
     def _conclude(self, inquiry: Inquiry) -> None:
         """Everybody has answered: promote, or do not, and say why."""
         key = inquiry.question.key
-        if self._members.in_minority:
-            self._drop(inquiry, (self._core.me, Answer(key, Verdict.NOTHING)), "this side is a minority", retry=True)
-            return
         del self.open[key]
         answers = inquiry.answers
         by_verdict = {answer.verdict: (sender, answer) for sender, answer in answers.items()}
@@ -140,6 +137,8 @@ class Inquiries:
             self._drop(inquiry, by_verdict[Verdict.REFUSED], "a higher promise is known", retry=True)
         elif Verdict.HEARD in by_verdict and not self._primary_denies(inquiry):
             self._drop(inquiry, by_verdict[Verdict.HEARD], "its primary is heard", retry=True)
+        elif self._members.in_minority:
+            self._drop(inquiry, (self._core.me, Answer(key, Verdict.NOTHING)), "this side is a minority", retry=True)
         else:
             self._promote(inquiry)
 
@@ -150,7 +149,6 @@ class Inquiries:
 
     def _drop(self, inquiry: Inquiry, why: tuple[str, Answer], detail: str, retry: bool = False) -> None:
         key = inquiry.question.key
-        self.open.pop(key, None)
         sender, answer = why
         self._core.tell(c.FactKind.PROMOTION_DROPPED, key, sender, detail)
         if answer.location is not None:

@@ -1,12 +1,31 @@
-"""One request on its way through this member: what it asked, where it was sent, what it heard."""
+"""The open requests of one member: what each asked, where it was sent, what it heard; and how it is answered."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import NamedTuple
 
+import msgspec
+
+from understudy import limits
 from understudy.model.commit import Outcome
+from understudy.model.delta import delta_since
+from understudy.model.entry import Entry
 from understudy.protocol import commands as c
-from understudy.protocol.messages import CommitAnswer, FetchAnswer, FetchOutcome, FetchRequest, Located, Request
+from understudy.protocol.core import Core
+from understudy.protocol.members import Members
+from understudy.protocol.messages import (
+    AcknowledgeMode,
+    CommitAnswer,
+    CommitRequest,
+    FetchAnswer,
+    Fetched,
+    FetchOutcome,
+    FetchRequest,
+    Forwarded,
+    Located,
+    Request,
+)
 
 
 class Remote(NamedTuple):
@@ -57,3 +76,110 @@ def unavailable(request: Request) -> FetchAnswer | CommitAnswer:
     if isinstance(request, FetchRequest):
         return FetchAnswer(FetchOutcome.UNAVAILABLE)
     return CommitAnswer(Outcome.REFUSED)
+
+
+class Jobs:
+    """All jobs of one member: by number, by where they came from, and by the key that they wait for."""
+
+    def __init__(self, core: Core, members: Members) -> None:
+        self._core = core
+        self._members = members
+        self.open: dict[int, Job] = {}
+        self._parked: dict[bytes, set[int]] = {}
+        self._by_origin: dict[c.Ticket | Remote, int] = {}
+        """A request that comes again while its job is open opens no second one."""
+        self._committed: OrderedDict[Remote, CommitAnswer] = OrderedDict()
+        """Answers to commits of other members: one that comes again is answered again, whatever has happened since."""
+
+    def new(self, origin: c.Ticket | Remote, request: Request, hops: int = 0, claims: str = "") -> Job:
+        """Open a job; ``claims``: a member that its sender had no answer from."""
+        now = self._core.now_ms
+        job = Job(self._core.next_id(), origin, request, hops, now, now + self._core.settings.commit_timeout_ms)
+        if claims:
+            job.unanswered.add(claims)
+        self.open[job.id] = job
+        self._by_origin[origin] = job.id
+        return job
+
+    def is_known(self, origin: Remote) -> bool:
+        """True for a request that came before: its job is open, or its answer is sent once more."""
+        answer = self._committed.get(origin)
+        if answer is not None:
+            self._core.send(origin.sender, Forwarded(origin.request, answer))
+        return answer is not None or origin in self._by_origin
+
+    def abandoned(self, ticket: c.Ticket) -> None:
+        """The worker has gone; what it committed goes on without it."""
+        job = self.open.pop(self._by_origin.pop(ticket, 0), None)
+        if job is not None:
+            self._unpark(job)
+
+    def forget_sender(self, name: str) -> None:
+        """A member was lost: its next life counts its requests anew."""
+        for origin in [o for o in self._by_origin if isinstance(o, Remote) and o.sender == name]:
+            del self._by_origin[origin]
+        for origin in [o for o in self._committed if o.sender == name]:
+            del self._committed[origin]
+
+    # --- waiting -------------------------------------------------------------------------------------------
+
+    def park(self, job: Job) -> None:
+        """Wait for a comparison or an inquiry about the key."""
+        self._parked.setdefault(job.key, set()).add(job.id)
+
+    def unparked(self, key: bytes) -> list[Job]:
+        """The jobs that waited for what has now happened, in order of their arrival."""
+        return [job for n in sorted(self._parked.pop(key, ())) if (job := self.open.get(n)) is not None]
+
+    def _unpark(self, job: Job) -> None:
+        waiting = self._parked.get(job.key)
+        if waiting is not None:
+            waiting.discard(job.id)
+            if not waiting:
+                del self._parked[job.key]
+
+    # --- answers -------------------------------------------------------------------------------------------
+
+    def answer_either(self, job: Job, commit: CommitAnswer, fetch: FetchOutcome) -> None:
+        """Answer whatever kind of request it is."""
+        if isinstance(job.request, FetchRequest):
+            self.answer_fetch(job, FetchAnswer(fetch))
+        else:
+            self.answer_commit(job, commit)
+
+    def answer_fetch(self, job: Job, answer: FetchAnswer, entry: Entry | None = None) -> None:
+        """Answer from this member's own ``entry``, if it has one to tell of."""
+        location = entry.location if entry is not None else None
+        whole = entry is not None and answer.outcome is FetchOutcome.FOUND
+        delta = delta_since(entry, {}, self._core.now_ms) if entry is not None and whole else None
+        self.relay_fetched(job, answer, Fetched(0, answer, location, delta))
+
+    def relay_fetched(self, job: Job, answer: FetchAnswer, fetched: Fetched) -> None:
+        """Answer a worker with ``answer``, another member with what ``fetched`` holds."""
+        self._finish(job)
+        if not isinstance(job.origin, Remote):
+            self._core.emit(c.Reply(job.origin, answer))
+        elif self._members.is_reachable(job.origin.sender):
+            bare = msgspec.structs.replace(answer, entry=None)
+            message = Fetched(job.origin.request, bare, fetched.location, fetched.delta)
+            self._core.send(job.origin.sender, message)
+
+    def answer_commit(self, job: Job, answer: CommitAnswer) -> None:
+        """Tell how a commit, or a wait for one, went."""
+        self._finish(job)
+        if isinstance(job.origin, Remote):
+            if answer.outcome is Outcome.COMMITTED:
+                self._committed[job.origin] = answer
+                if len(self._committed) > limits.ANSWERS_REMEMBERED_MAX:
+                    self._committed.popitem(last=False)
+            if self._members.is_reachable(job.origin.sender):
+                self._core.send(job.origin.sender, Forwarded(job.origin.request, answer))
+        elif isinstance(job.request, CommitRequest) and job.request.acknowledge is AcknowledgeMode.NONE:
+            return
+        else:
+            self._core.emit(c.Reply(job.origin, answer))
+
+    def _finish(self, job: Job) -> None:
+        self.open.pop(job.id, None)
+        self._unpark(job)
+        self._by_origin.pop(job.origin, None)

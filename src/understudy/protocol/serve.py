@@ -8,21 +8,20 @@ every session; the number of hops is bounded, and so is the time: a job that has
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeGuard
 
 import msgspec
 
 from understudy import limits
 from understudy.model.commit import Outcome, found_by
-from understudy.model.delta import delta_since
-from understudy.model.entry import Entry, Location, Role
+from understudy.model.entry import Entry, Role
 from understudy.model.roles import copied
 from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
-from understudy.protocol.job import Job, Remote, unavailable
+from understudy.protocol.job import Job, Jobs, Remote, unavailable
 from understudy.protocol.locate import Finding, Found, Locator
 from understudy.protocol.members import Members
 from understudy.protocol.messages import (
@@ -70,16 +69,18 @@ class Service:
         self._comparisons = comparisons
         self._served = served
         """Called with each request that was served with a session whose primary is here."""
-        self.jobs: dict[int, Job] = {}
-        self._parked: dict[bytes, set[int]] = {}
-        self._by_origin: dict[c.Ticket | Remote, int] = {}
-        """A request that comes again while its job is open opens no second one."""
+        self._jobs = Jobs(core, members)
         self._locator = Locator(core, members)
         self._router = Router(core, members)
         self.is_cold = False
         """True until those who were there last have been found: nobody can be asked about an old entry yet."""
         self.is_joining = False
         """True until peers have been found and their announcements heard: "unknown" proves nothing yet."""
+
+    @property
+    def jobs(self) -> Mapping[int, Job]:
+        """All open requests, by number."""
+        return self._jobs.open
 
     # --- in ------------------------------------------------------------------------------------------------
 
@@ -88,39 +89,30 @@ class Service:
         if len(self.jobs) >= limits.REQUESTS_IN_FLIGHT_MAX:
             self._core.emit(c.Reply(ticket, unavailable(request)))
             return
-        job = self._new(ticket, request, 0)
+        job = self._jobs.new(ticket, request, 0)
         self._start(job)
 
     def fetch(self, sender: str, message: Fetch) -> None:
         """Another member asks for an entry. While this one doubts what it holds it says nothing: it is asked again."""
         origin = Remote(sender, message.request)
-        if not self.is_cold and origin not in self._by_origin:
-            self._start(self._new(origin, FetchRequest(0, message.key, message.have), message.hops, message.claims))
+        if not self.is_cold and not self._jobs.is_known(origin):
+            self._start(
+                self._jobs.new(origin, FetchRequest(0, message.key, message.have), message.hops, message.claims)
+            )
 
     def forward(self, sender: str, message: Forward) -> None:
         """Another member passes a commit on; one that comes very late may have been applied elsewhere since."""
         member = self._members.get(sender)
         origin, late_ms = Remote(sender, message.request), 2 * self._core.settings.commit_timeout_ms
         is_late = member is not None and member.age_ms(self._core.now_ms, message.sent_ms) > late_ms
-        if self.is_cold or is_late or origin in self._by_origin:
+        if self.is_cold or is_late or self._jobs.is_known(origin):
             return
         request = CommitRequest(0, message.key, message.commit, message.acknowledge, message.unprotected_refused)
-        self._start(self._new(origin, request, message.hops, message.claims))
+        self._start(self._jobs.new(origin, request, message.hops, message.claims))
 
     def abandoned(self, ticket: c.Ticket) -> None:
         """The worker has gone; what it committed goes on without it."""
-        job = self.jobs.pop(self._by_origin.pop(ticket, 0), None)
-        if job is not None:
-            self._unpark(job)
-
-    def _new(self, origin: c.Ticket | Remote, request: Request, hops: int, claims: str = "") -> Job:
-        now = self._core.now_ms
-        job = Job(self._core.next_id(), origin, request, hops, now, now + self._core.settings.commit_timeout_ms)
-        if claims:
-            job.unanswered.add(claims)
-        self.jobs[job.id] = job
-        self._by_origin[origin] = job.id
-        return job
+        self._jobs.abandoned(ticket)
 
     def _start(self, job: Job) -> None:
         request = job.request
@@ -147,7 +139,7 @@ class Service:
                 self._retry(job)
                 return
             if request.unprotected_refused:
-                self._answer_commit(job, CommitAnswer(Outcome.REFUSED))
+                self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED))
                 return
         self._core.emit(c.Change(job.key, c.DoCommit(job.id, request.commit, backups)))
 
@@ -167,7 +159,7 @@ class Service:
         elif entry.role is Role.PRIMARY:
             self._at_primary(job, entry)
         elif isinstance(job.request, SettleRequest):
-            self._answer_commit(job, CommitAnswer(Outcome.COMMITTED, primary=entry.primary))
+            self._jobs.answer_commit(job, CommitAnswer(Outcome.COMMITTED, primary=entry.primary))
         else:
             self._route(job, entry)
 
@@ -175,27 +167,27 @@ class Service:
         request, key = job.request, job.key
         comparisons = self._comparisons
         if not comparisons.is_compared(key) and comparisons.ask_about(key, entry, self._members.reachable()):
-            self._park(job)
+            self._jobs.park(job)
             return
         if isinstance(request, CommitRequest):
             if self._members.in_minority:
                 self._refuse(job)
             elif request.unprotected_refused and not self._may_protect(entry):
-                self._answer_commit(job, CommitAnswer(Outcome.REFUSED))
+                self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED))
             else:
                 self._core.emit(c.Change(key, c.DoCommit(job.id, request.commit)))
             return
         if isinstance(request, SettleRequest):
             if not self._replication.wait(job.id, key, request.number):
-                self._answer_commit(job, CommitAnswer(Outcome.COMMITTED, True, self._core.me))
+                self._jobs.answer_commit(job, CommitAnswer(Outcome.COMMITTED, True, self._core.me))
             return
         if entry.expired(self._core.now_ms):
             self._core.emit(c.Change(key, c.Expire()))
-            self._answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
+            self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
             return
         is_sure = self._members.has_lease(entry.backups) or comparisons.is_fresh(key, job.since_ms)
         if not is_sure and comparisons.ask_about(key, entry, entry.backups):
-            self._park(job)
+            self._jobs.park(job)
         elif not is_sure and entry.backups and self._members.in_minority:
             self._refuse(job)
         elif not self._replication.wait(job.id, key, self._replication.newest(key)):
@@ -206,7 +198,7 @@ class Service:
         if self._core.now_ms - job.since_ms < self._core.settings.lease_ms:
             self._retry(job)
         else:
-            self._answer_either(job, CommitAnswer(Outcome.MINORITY), FetchOutcome.UNAVAILABLE)
+            self._jobs.answer_either(job, CommitAnswer(Outcome.MINORITY), FetchOutcome.UNAVAILABLE)
 
     def _may_protect(self, entry: Entry) -> bool:
         return any(self._members.is_alive(b) for b in entry.backups) or self._members.can_place()
@@ -217,11 +209,11 @@ class Service:
         assert isinstance(request, FetchRequest)
         self._served(job)
         if not job.is_remote:
-            self._answer_fetch(job, FetchAnswer(FetchOutcome.HERE, self._core.me))
+            self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.HERE, self._core.me))
         elif request.have and request.have == entry.context:
-            self._answer_fetch(job, FetchAnswer(FetchOutcome.NOT_MODIFIED, self._core.me), entry)
+            self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.NOT_MODIFIED, self._core.me), entry)
         else:
-            self._answer_fetch(job, FetchAnswer(FetchOutcome.FOUND, self._core.me), entry, whole=True)
+            self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.FOUND, self._core.me), entry)
 
     def committed(self, event: c.Changed) -> None:
         """The store's word on a commit."""
@@ -249,7 +241,9 @@ class Service:
         else:
             if outcome in REFUSALS:
                 self._core.tell(REFUSALS[outcome], event.key)
-            self._answer_commit(job, CommitAnswer(outcome, primary=self._core.me, found=found_by(entry, what.commit)))
+            self._jobs.answer_commit(
+                job, CommitAnswer(outcome, primary=self._core.me, found=found_by(entry, what.commit))
+            )
 
     def _core_commit(self, key: bytes, entry: Entry, before: Entry | None, job: Job | None) -> None:
         if job is None:
@@ -269,7 +263,7 @@ class Service:
         if flight is not None:
             flight.marked.add(number)
         answer = CommitAnswer(Outcome.COMMITTED, False, self._core.me, self._core.settings.incarnation, number)
-        self._answer_commit(job, answer)
+        self._jobs.answer_commit(job, answer)
 
     def settled(self, job_id: int, protected: bool, number: int) -> None:
         """A change that a job waited for is on as many machines as wanted, or its time is over."""
@@ -280,11 +274,16 @@ class Service:
         if isinstance(request, FetchRequest):
             # What it shows has been answered, or marked as unprotected: read it again.
             self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
+        elif isinstance(request, CommitRequest) and self._members.in_minority:
+            # Stored before the cut was noticed: the other side may know nothing of it.
+            self._jobs.answer_commit(job, CommitAnswer(Outcome.MINORITY, unsure=True))
         elif isinstance(request, CommitRequest) and request.unprotected_refused and not protected:
-            self._answer_commit(job, CommitAnswer(Outcome.REFUSED, False, self._core.me, unsure=True))
+            self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED, False, self._core.me, unsure=True))
         else:
             incarnation = self._core.settings.incarnation
-            self._answer_commit(job, CommitAnswer(Outcome.COMMITTED, protected, self._core.me, incarnation, number))
+            self._jobs.answer_commit(
+                job, CommitAnswer(Outcome.COMMITTED, protected, self._core.me, incarnation, number)
+            )
 
     # --- to the member that is closer ----------------------------------------------------------------------
 
@@ -297,7 +296,7 @@ class Service:
             case Way.CLAIM if self._members.in_minority:
                 self._refuse(job)
             case Way.CLAIM:
-                self._park(job)
+                self._jobs.park(job)
                 job.retry_ms = self._core.now_ms + RETRY_MS
                 self._inquiries.begin(job.key)
             case Way.LATER:
@@ -317,9 +316,9 @@ class Service:
             self._retry(job)
         elif outcome is FetchOutcome.FOUND and message.delta is not None:
             _, entry = copied(None, message.delta, self._core.me, self._core.now_ms)
-            self._answer_fetch(job, msgspec.structs.replace(message.answer, entry=entry), delta=message)
+            self._jobs.relay_fetched(job, msgspec.structs.replace(message.answer, entry=entry), message)
         else:
-            self._answer_fetch(job, message.answer, delta=message)
+            self._jobs.relay_fetched(job, message.answer, message)
 
     def forwarded(self, sender: str, message: Forwarded) -> None:
         """Another member's answer to a commit."""
@@ -331,7 +330,7 @@ class Service:
         elif message.answer.outcome is Outcome.NOT_PRIMARY:
             self._retry(job)
         else:
-            self._answer_commit(job, message.answer)
+            self._jobs.answer_commit(job, message.answer)
 
     def _answered_by(self, sender: str, request: int) -> Job | None:
         job = self.jobs.get(request)
@@ -349,7 +348,7 @@ class Service:
 
     def _not_here(self, job: Job) -> None:
         if isinstance(job.request, SettleRequest):
-            self._answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
+            self._jobs.answer_commit(job, CommitAnswer(Outcome.UNKNOWN))
         elif not job.is_remote and (hint := self._locator.hint(job)):
             self._router.pass_on(job, hint)
         else:
@@ -386,7 +385,7 @@ class Service:
         if not job.is_remote:
             self._core.tell(c.FactKind.SESSION_UNKNOWN, job.key)
             self._locator.remember_unknown(job.key)
-        self._answer_either(job, CommitAnswer(Outcome.UNKNOWN), FetchOutcome.UNKNOWN)
+        self._jobs.answer_either(job, CommitAnswer(Outcome.UNKNOWN), FetchOutcome.UNKNOWN)
 
     def appeared(self, key: bytes) -> None:
         """The session is known after all."""
@@ -394,26 +393,13 @@ class Service:
 
     # --- waiting -------------------------------------------------------------------------------------------
 
-    def _park(self, job: Job) -> None:
-        """Wait for a comparison or an inquiry about the key."""
-        self._parked.setdefault(job.key, set()).add(job.id)
-
-    def _unpark(self, job: Job) -> None:
-        waiting = self._parked.get(job.key)
-        if waiting is not None:
-            waiting.discard(job.id)
-            if not waiting:
-                del self._parked[job.key]
-
     def resume(self, key: bytes, relay: str) -> None:
         """What the jobs of a key waited for has happened."""
-        for job_id in sorted(self._parked.pop(key, ())):
-            job = self.jobs.get(job_id)
-            if job is not None:
-                job.relay = relay
-                # After a round that changed nothing, time must pass before the next.
-                job.retry_ms = self._core.now_ms + RETRY_MS
-                self._core.emit(c.Read((key,), c.ServeJob(job_id)))
+        for job in self._jobs.unparked(key):
+            job.relay = relay
+            # After a round that changed nothing, time must pass before the next.
+            job.retry_ms = self._core.now_ms + RETRY_MS
+            self._core.emit(c.Read((key,), c.ServeJob(job.id)))
 
     def again(self, job_ids: list[int]) -> None:
         """Jobs whose change was taken back by stepping down: they are served where the session is now."""
@@ -427,9 +413,8 @@ class Service:
 
     def silent(self, name: str) -> None:
         """A member was lost: what was asked of it is asked again, elsewhere."""
+        self._jobs.forget_sender(name)
         for job in list(self.jobs.values()):
-            if isinstance(job.origin, Remote) and job.origin.sender == name:
-                self._by_origin.pop(job.origin, None)  # its next life counts its requests anew
             if job.sent_to == name:
                 job.sent_to = ""
                 self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
@@ -460,48 +445,7 @@ class Service:
 
     def _give_up(self, job: Job) -> None:
         self._core.tell(c.FactKind.SESSION_UNAVAILABLE, job.key)
-        self._answer_either(job, CommitAnswer(Outcome.REFUSED, unsure=True), FetchOutcome.UNAVAILABLE)
+        self._jobs.answer_either(job, CommitAnswer(Outcome.REFUSED, unsure=True), FetchOutcome.UNAVAILABLE)
 
     def _end(self, job: Job) -> None:
-        self._answer_either(job, CommitAnswer(Outcome.ENDED), FetchOutcome.ENDED)
-
-    def _answer_either(self, job: Job, commit: CommitAnswer, fetch: FetchOutcome) -> None:
-        if isinstance(job.request, FetchRequest):
-            self._answer_fetch(job, FetchAnswer(fetch))
-        else:
-            self._answer_commit(job, commit)
-
-    def _answer_fetch(
-        self,
-        job: Job,
-        answer: FetchAnswer,
-        entry: Entry | None = None,
-        whole: bool = False,
-        delta: Fetched | None = None,
-    ) -> None:
-        self._finish(job)
-        if isinstance(job.origin, Remote):
-            location: Location | None = entry.location if entry is not None else delta.location if delta else None
-            sent = delta_since(entry, {}, self._core.now_ms) if entry is not None and whole else None
-            if delta is not None:
-                sent = delta.delta
-            bare = msgspec.structs.replace(answer, entry=None)
-            if self._members.is_reachable(job.origin.sender):
-                self._core.send(job.origin.sender, Fetched(job.origin.request, bare, location, sent))
-        else:
-            self._core.emit(c.Reply(job.origin, answer))
-
-    def _answer_commit(self, job: Job, answer: CommitAnswer) -> None:
-        self._finish(job)
-        if isinstance(job.origin, Remote):
-            if self._members.is_reachable(job.origin.sender):
-                self._core.send(job.origin.sender, Forwarded(job.origin.request, answer))
-        elif isinstance(job.request, CommitRequest) and job.request.acknowledge is AcknowledgeMode.NONE:
-            return
-        else:
-            self._core.emit(c.Reply(job.origin, answer))
-
-    def _finish(self, job: Job) -> None:
-        self.jobs.pop(job.id, None)
-        self._unpark(job)
-        self._by_origin.pop(job.origin, None)
+        self._jobs.answer_either(job, CommitAnswer(Outcome.ENDED), FetchOutcome.ENDED)
