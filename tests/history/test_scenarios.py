@@ -77,7 +77,7 @@ class Cluster:
             def script(world: ClientWorld, shown: list[Opened] = shown) -> Script:
                 shown.append((yield from open_session(world, self.cookie)))
 
-            Handling(self[at], ended.append).begin(script, IDLE_MS, self.cookie)
+            Handling(self[at], ended.append).begin(script, IDLE_MS)
             while not ended and self.now_ms < until_ms:
                 self.wait(1)
             if shown and shown[0].session_id is not None:
@@ -352,3 +352,23 @@ def test_twenty_members_are_asked_for_one_session_at_once() -> None:
     assert len(held[Role.PRIMARY]) == len(held[Role.BACKUP]) == 1
     entry = a[held[Role.PRIMARY][0]].store.read(a.key).entry
     assert entry is not None and [entry.shown(name) for name in names] == [b"2"] * 20
+
+
+def test_a_worker_that_stood_still_shows_nothing_old_under_a_new_lease() -> None:
+    """S23, S25: stopped between its look into the store and its look at the leases, while its machine's agent is
+    replaced and finds out that the entry is old."""
+    for after in (1, 2, 3):
+        a = Cluster("abc")
+        a.write("a", b"1")
+        old = a.primary()
+        a[old].crash()
+        assert a.write(a.others(old)[0], b"2").protected
+        a[old].start()
+        shown: list[Opened] = []
+
+        def script(world: ClientWorld, shown: list[Opened] = shown, cookie: str = a.cookie) -> Script:
+            shown.append((yield from open_session(world, cookie)))
+
+        Handling(a[old], lambda error: None).begin_stalled(script, IDLE_MS, a.key, 3_000, after)
+        a.wait(6_000)
+        assert x_of(shown[0].attributes) == b"2"

@@ -43,6 +43,7 @@ from understudy.protocol.messages import (
     SettleRequest,
     TouchRequest,
 )
+from understudy.store import Reading
 
 COMMIT_ID_BYTES = 8
 _OVER = (Outcome.UNKNOWN, Outcome.ENDED, Outcome.FENCED)
@@ -78,8 +79,9 @@ def open_session(world: World, cookie: str) -> Conversation[Opened]:
     """What the cookie opens; ``NO_SESSION`` if it is forged, unknown, ended or expired.
 
     Raises: SessionUnavailable when nobody who may hold the session answers.
-    Cost: one look-up in the store where the session's primary is here, else one round trip to the agent as well.
-    Guarantee: an entry is served in place only if its primary is here and every backup's lease ran after the read.
+    Cost: two look-ups in the store where the session's primary is here, else one round trip to the agent as well.
+    Guarantee: an entry is served in place only if its primary is here and every backup's lease ran before, while and
+        after it was read.
     """
     read = world.keys.read_cookie(cookie) if cookie else None
     if read is None:
@@ -114,9 +116,8 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
 
     Raises: SessionUnavailable. Cost and guarantee: as ``open_session``.
     """
-    entry, settled = world.store.read(key)
+    (entry, settled), serves = _in_place(world, key)
     role = entry.role if entry is not None else None
-    serves = _may_serve(world, entry)
     for _ in range(limits.LOCATE_HOPS_MAX):
         if serves:
             break
@@ -238,15 +239,27 @@ def transact(world: World, visit: Visit, change: Callable[[], _Result]) -> Conve
 # --- opening ---------------------------------------------------------------------------------------------------------
 
 
-def _may_serve(world: World, entry: Entry | None) -> bool:
-    """True if the entry may be served in place: its primary is here, and no backup can have been promoted."""
+def _in_place(world: World, key: Key) -> tuple[Reading, bool]:
+    """What the store holds, and if that may be served: its primary is here, and no backup can have been promoted.
+
+    The leases are taken first and the entry is read again after them: one lease then runs from before the look until
+    after it. A lease that is only looked at afterwards may have been granted since, to an agent that has found out
+    meanwhile that the entry was old; a worker that was stopped in between would not notice.
+    """
+    reading = world.store.read(key)
+    entry = reading.entry
     if entry is None or entry.role is not Role.PRIMARY or entry.ended:
-        return False
+        return reading, False
     if not entry.backups:
-        return True
-    # The clock is read after the entry: a lease that runs now ran when the entry was read.
-    now_ms = world.store.now_ms()
-    return all(now_ms < world.lease_until_ms(backup) for backup in entry.backups)
+        return reading, True
+    until_ms = min(world.lease_until_ms(backup) for backup in entry.backups)
+    if world.store.now_ms() >= until_ms:
+        return reading, False
+    reading = world.store.read(key)
+    again = reading.entry
+    if again is None or again.role is not Role.PRIMARY or again.ended or again.backups != entry.backups:
+        return reading, False
+    return reading, world.store.now_ms() < until_ms
 
 
 # --- committing ------------------------------------------------------------------------------------------------------

@@ -382,7 +382,7 @@ class Engine:
             assert entry is not None
             self.core.send(sender, m.Acknowledge(key, what.number, entry.context))
             if entry.role is Role.PRIMARY and not entry.ended:
-                self._took_over(event)
+                self._took_over(event, sender)
         elif outcome is Outcome.NEEDS_WHOLE:
             self.core.send(sender, m.AskWhole(key, what.number))
         elif outcome is Outcome.DEPOSED:
@@ -391,14 +391,17 @@ class Engine:
             assert entry is not None
             self.core.send(sender, m.Refuse(key, what.number, entry.location, entry.promised))
 
-    def _took_over(self, event: c.Changed) -> None:
-        """A primary has handed a session to us: it leaves, or we have served it."""
+    def _took_over(self, event: c.Changed, giver: str) -> None:
+        """A primary has handed a session to us: it leaves, or we have served it. Its other backups learn it now."""
         entry = event.entry
         assert entry is not None
         if event.before is not None and event.before.role is Role.PRIMARY:
             return
         self.moves.arrived(event.key)
         self.directory.announce(event.key, entry.location)
+        for backup in entry.backups:
+            if backup != giver:
+                self.replication.recheck(event.key, entry, backup)
         self.replication.protect(event.key, entry)
 
     def _promoted(self, event: c.Changed, what: c.Promote) -> None:

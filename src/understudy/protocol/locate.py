@@ -101,6 +101,8 @@ class Locator:
         """What the answers so far mean."""
         job.locating, job.locating_until_ms = set(), 0
         places = {s: m.location for s, m in job.located.items() if m.location is not None and s not in job.denied}
+        # Where every holder has denied it, the place is that of a session which is over.
+        places = {s: place for s, place in places.items() if place.ended or not _holders(place) <= job.denied}
         if places:
             sender, location = max(places.items(), key=lambda pair: pair[1].epoch)
             return self._follow(job, sender, location)
@@ -134,3 +136,7 @@ class Locator:
     def appeared(self, key: bytes) -> None:
         """The session is known after all."""
         self._unknown.pop(key, None)
+
+
+def _holders(location: Location) -> set[str]:
+    return {location.primary, *location.backups}

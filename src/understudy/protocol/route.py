@@ -11,7 +11,7 @@ import enum
 from typing import NamedTuple
 
 from understudy import limits
-from understudy.model.entry import Entry
+from understudy.model.entry import Entry, Location
 from understudy.protocol.core import Core
 from understudy.protocol.job import Job
 from understudy.protocol.members import Members
@@ -62,9 +62,14 @@ class Router:
         holder = next((b for b in entry.backups if self._answers(job, b)), "")
         if holder:
             return Hop(Way.PASS_ON, holder, primary)
-        if any(self._members.is_reachable(holder) for holder in (primary, *entry.backups)):
+        if any(self._members.is_reachable(name) and name not in job.denied for name in (primary, *entry.backups)):
             return Hop(Way.LATER)
         return Hop(Way.LOCATE)
+
+    def is_disproved(self, job: Job, location: Location) -> bool:
+        """True when each member that is named as a holder has said that it knows nothing, or is this one, which does
+        not: news that the session is over has not come to everybody."""
+        return {location.primary, *location.backups} <= job.denied | {self._core.me}
 
     def _answers(self, job: Job, name: str) -> bool:
         """True unless a member is silent, has denied that it holds the session, or has left this job unanswered while

@@ -302,6 +302,8 @@ class Service:
             case Way.LATER:
                 self._retry(job)
             case Way.LOCATE:
+                if self._router.is_disproved(job, entry.location):
+                    self._core.emit(c.Change(job.key, c.ForgetCopy(entry.epoch)))
                 self._locate(job)
 
     def fetched(self, sender: str, message: Fetched) -> None:

@@ -81,7 +81,7 @@ class History:
 
     def _look_on(self) -> None:
         world, tell = self.world, self._tell
-        one, apart, dots, gone = OnePrimary(tell), Apart(tell), Dots(tell), Gone(tell, self.plan.promises.nothing_lost)
+        one, apart, dots, gone = OnePrimary(tell), Apart(tell), Dots(tell), Gone(tell, once=not self.plan.cuts)
         bounds = Bounds(tell, 4 * sum(len(user.tabs) for user in self.plan.users) + 8)
         world.on_stored += [one.stored, apart.stored, dots.stored, gone.stored, bounds.stored]
         world.on_turned.append(bounds.turned)

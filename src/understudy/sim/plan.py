@@ -46,6 +46,9 @@ class FaultKind(enum.StrEnum):
     """Loss, repeats, and frames that are seconds late, everywhere."""
 
 
+CUTS = (FaultKind.CUT, FaultKind.CUT_ONE_WAY, FaultKind.FLAP, FaultKind.PARTITION)
+
+
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """One fault. It begins ``after_ms`` after the cluster was last calm, or after the fault before began."""
 
@@ -88,7 +91,9 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     view_ms: int = 0
     """Between opening the session and committing."""
     stall_ms: int = 0
-    """Between a worker's look into the store and its look at the leases."""
+    """So long its worker stands still in the middle of serving in place."""
+    stalls_after: int = 1
+    """Where: after the first look into the store, after the look at the leases, or after the second look."""
     dies_ms: int = 0
     """The worker is killed so long after the request began; 0: it is not."""
 
@@ -133,6 +138,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     users: tuple[UserPlan, ...] = ()
     faults: tuple[Fault, ...] = ()
     store_bytes_max: int = 1 << 30
+
+    @property
+    def cuts(self) -> bool:
+        """True if some members cannot hear some others for a while."""
+        return any(fault.kind in CUTS for fault in self.faults)
 
 
 class Profile(NamedTuple):
@@ -296,7 +306,8 @@ def _tab(random: Random, number: int, count: int, sleeps: bool) -> tuple[Operati
                 at=-1 if random.random() < sticky else random.randrange(60),
                 attribute=attribute if kind in (OperationKind.WRITE, OperationKind.DELETE) else "",
                 view_ms=random.choice((3_000, 10_500)) if kind is OperationKind.IDLE else _view_ms(random),
-                stall_ms=0,
+                stall_ms=random.choice((0,) * 24 + (5, 300)),
+                stalls_after=random.randint(1, 3),
                 dies_ms=random.choice((0,) * 199 + (random.randint(1, 30),)),
             )
         )

@@ -209,8 +209,12 @@ class User:
         request.where = f"{operation.kind} at {machine.name}, begun at {request.began_ms} ms"
         self._note(request, f"asks {machine.name} to {operation.kind} {operation.attribute}".rstrip())
         handling = Handling(machine, partial(self._answered, request, done))
-        stall_ms = operation.stall_ms
-        handling.begin(request.script, self.plan.idle_timeout_ms, request.cookie, stall_ms)
+        idle_ms = self.plan.idle_timeout_ms
+        if operation.stall_ms and request.ledger is not None:
+            key, after = request.ledger.key, operation.stalls_after
+            handling.begin_stalled(request.script, idle_ms, key, operation.stall_ms, after)
+        else:
+            handling.begin(request.script, idle_ms)
         if operation.dies_ms:
             self.world.later(operation.dies_ms, handling.die)
         if not request.over:

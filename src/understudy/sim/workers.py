@@ -44,7 +44,7 @@ def client_world(machine: Machine, idle_timeout_ms: int, stalled: _Stalled | Non
     least_ms, most_ms = TOUCH_EVERY_MS
     return ClientWorld(
         store=stalled or machine.store,
-        lease_until_ms=machine.lease_until_ms,
+        lease_until_ms=(stalled or machine).lease_until_ms,
         keys=machine.world.keys,
         settings=Settings(
             member=machine.name,
@@ -62,15 +62,21 @@ def client_world(machine: Machine, idle_timeout_ms: int, stalled: _Stalled | Non
 
 
 class _Stalled:
-    """A store whose first look-up was made a while ago: the worker stood still before it looked at the leases."""
+    """What a worker has seen that stood still in the middle of serving in place: some of it is from before that.
 
-    def __init__(self, machine: Machine, reading: Reading) -> None:
+    ``after`` 1: the first look into the store; 2: that and the leases; 3: that, and the second look.
+    """
+
+    def __init__(self, machine: Machine, key: bytes, after: int) -> None:
         self._machine = machine
-        self._reading: Reading | None = reading
+        self._readings = [machine.store.read(key)] * (1 if after < 3 else 2)
+        self._leases = dict(machine.leases) if after > 1 else machine.leases
 
     def read(self, key: bytes) -> Reading:
-        reading, self._reading = self._reading, None
-        return reading if reading is not None else self._machine.store.read(key)
+        return self._readings.pop() if self._readings else self._machine.store.read(key)
+
+    def lease_until_ms(self, peer: str) -> int:
+        return self._leases.get(peer, 0)
 
     def now_ms(self) -> int:
         return self._machine.now_ms()
@@ -87,18 +93,17 @@ class Handling:
         self._question: Question | None = None
         machine.requests[self._number] = self.die
 
-    def begin(
-        self, write: Callable[[ClientWorld], Script], idle_timeout_ms: int, cookie: str, stall_ms: int = 0
+    def begin(self, write: Callable[[ClientWorld], Script], idle_timeout_ms: int) -> None:
+        """Run the script that ``write`` makes."""
+        self._start(write(client_world(self.machine, idle_timeout_ms)))
+
+    def begin_stalled(
+        self, write: Callable[[ClientWorld], Script], idle_timeout_ms: int, key: bytes, ms: int, after: int
     ) -> None:
-        """Run the script that ``write`` makes; ``stall_ms``: stand still after the first look into the store."""
+        """The same with a worker that stands still for a while, see ``_Stalled``."""
         machine = self.machine
-        read = machine.world.keys.read_cookie(cookie) if stall_ms and cookie else None
-        if read is None:
-            self._start(write(client_world(machine, idle_timeout_ms)))
-            return
-        stalled = _Stalled(machine, machine.store.read(machine.world.keys.key("default", read[0])))
-        script = write(client_world(machine, idle_timeout_ms, stalled))
-        machine.world.later(stall_ms, lambda: machine.run(lambda: self._start(script)))
+        script = write(client_world(machine, idle_timeout_ms, _Stalled(machine, key, after)))
+        machine.world.later(ms, lambda: machine.run(lambda: self._start(script)))
 
     def die(self) -> None:
         """The worker is killed, or its machine ends."""

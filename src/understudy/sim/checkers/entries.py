@@ -66,7 +66,7 @@ class Dots:
 
 
 class Gone:
-    """A tombstone stays for its time, on every machine; and only a primary expires a session, once (without sides)."""
+    """A tombstone stays for its time, on every machine; only a primary expires a session; once, if nothing is cut."""
 
     def __init__(self, tell: Callable[[str], None], once: bool) -> None:
         self._tell = tell
