@@ -12,7 +12,7 @@ EXTRAS := flask starlette fastapi quart django litestar aiohttp pyramid cachelib
 TIDY := tests/test_tidy.py tests/unit/test_tidy_rules.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak check format bench bench-failover lock clean
+.PHONY: help venv demo test soak check format bench bench-failover races lock clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -57,6 +57,9 @@ bench: venv ## the request path beside redis, as a table
 
 bench-failover: venv ## from a member's loss to the first answer elsewhere: killed, silent and cut off, 30 times each
 	@exec $(BIN)/python bench/failover.py $(ARGS)
+
+races: venv ## requests that overlap: what this and other session libraries do, as a table; ARGS=--ours needs no redis
+	@exec $(BIN)/python bench/races.py $(ARGS)
 
 lock: ## write requirements.lock anew from pyproject.toml (oldest supported Python); ARGS=--upgrade for newer versions
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \

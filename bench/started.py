@@ -123,6 +123,14 @@ class Started:
 
     # --- redis ------------------------------------------------------------------------------------------------------
 
+    def redis_alone(self) -> int:
+        """Starts redis; gives its port. Raises: StartError."""
+        (port,) = free_ports(1)
+        self._redis("redis", port)
+        client = redis.Redis(HOST, port)
+        self._wait("redis", lambda: None if _answers(client) else "it does not answer")
+        return port
+
     def redis_pair(self) -> redis.Redis:
         """Starts redis with one replica that follows it; gives a client of the first. Raises: StartError."""
         first, second = free_ports(2)

@@ -65,3 +65,20 @@ def numbers(table: str, pattern: str, name: str) -> list[float]:
     found = re.search(rf"^{re.escape(name)} +{pattern}", table, re.MULTILINE)
     assert found is not None, f"no line for {name}:\n{table}"
     return [float(value) for value in found.groups()]
+
+
+@pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not installed: apt-get install redis-server"
+)
+def test_the_race_table_in_the_readme_is_what_is_printed() -> None:
+    """`make races` asks every library every question, and each answer is the README's."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / "races.py")],
+        env=environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=RUN_S_MAX,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    printed = [line for line in result.stdout.splitlines() if line.startswith("|")]
+    assert len(printed) > 10
+    missing = [line for line in printed if line not in (ROOT / "README.md").read_text("utf-8").splitlines()]
+    assert not missing, "\n".join(["not in README.md:", *missing])

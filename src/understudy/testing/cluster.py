@@ -59,7 +59,7 @@ class MemoryCluster:
         keys = Keys.from_secrets([seed.to_bytes(32, "big", signed=True)])
         self._access = {name: _Member(self, self._world.machines[name], keys) for name in names}
         self._cuts: set[tuple[str, str]] = set()
-        self._here: ContextVar[str] = ContextVar("member", default="")
+        self._present: ContextVar[str] = ContextVar("member", default="")
         self._clients = Clients("BackupManager", self._access_of_request)
         self._exits = ExitStack()
 
@@ -84,11 +84,16 @@ class MemoryCluster:
         Outside of such a block the first living member serves. Raises: MemberDown.
         """
         self._living(member)
-        token = self._here.set(member)
+        token = self._present.set(member)
         try:
             yield
         finally:
-            self._here.reset(token)
+            self._present.reset(token)
+
+    @property
+    def here(self) -> str:
+        """The member that serves the present block, "" outside of ``at``."""
+        return self._present.get()
 
     @property
     def living(self) -> list[str]:
@@ -178,7 +183,7 @@ class MemoryCluster:
     # --- for its members ---------------------------------------------------------------------------------------------
 
     def _access_of_request(self, config: Config) -> _Member:
-        name = self._here.get()
+        name = self._present.get()
         if not name:
             name = next(iter(self.living), self.members[0])
             self._living(name)
