@@ -18,15 +18,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from understudy.client.asgi_response import AsgiResponse, Receive, Scope, Send, cookie_of
+from understudy.client.asgi_response import MAX_AGE_S, AsgiResponse, Receive, Scope, Send, configured, cookie_of
 from understudy.client.runtime import REFUSALS, Runtime
 from understudy.cluster import Cluster
-from understudy.config import Config, load
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-MAX_AGE_S = 14 * 24 * 60 * 60
-"""Starlette's default."""
 
 
 class SessionMiddleware:
@@ -60,7 +56,7 @@ class SessionMiddleware:
             **keywords,
         }
         self._is_persistent = max_age is not None
-        self._runtime = Runtime(lambda: _configured(given, is_persistent=self._is_persistent))
+        self._runtime = Runtime(lambda: configured(given, default_s=None if max_age is None else MAX_AGE_S))
         self.cluster = Cluster(self._runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,13 +75,3 @@ class SessionMiddleware:
             await response.refuse(error)
         finally:
             await response.finish_late()
-
-
-def _configured(given: dict[str, object], *, is_persistent: bool) -> Config:
-    config = load()
-    values = dict(given)
-    if is_persistent and values["idle_timeout"] is None and config.source("idle_timeout") == "default":
-        values["idle_timeout"] = MAX_AGE_S
-    if "idle_timeout_ms" in given:
-        del values["idle_timeout"]
-    return config.with_overrides("keyword", **values)

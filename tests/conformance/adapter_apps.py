@@ -10,9 +10,11 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import flask
+import litestar
 import quart
 from aiohttp import web
 from aiohttp_session import get_session
+from litestar.response import Stream
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -22,6 +24,7 @@ from understudy.aiohttp import UnderstudyStorage, setup
 from understudy.asgi import SessionMiddleware as AsgiMiddleware
 from understudy.cluster import Cluster
 from understudy.flask import Understudy
+from understudy.litestar import UnderstudySessionConfig
 from understudy.quart import Understudy as QuartUnderstudy
 from understudy.wsgi import SessionMiddleware as WsgiMiddleware
 
@@ -248,12 +251,14 @@ def _call_asgi(asgi: Callable[..., Any], cookie: str, scheme: str, on_first_byte
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": scheme}
     scope |= {"path": "/", "raw_path": b"/", "query_string": b"", "headers": headers, "server": ("localhost", 80)}
 
+    is_complete = asyncio.Event()
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        if not messages:
-            await asyncio.Event().wait()  # the client stays until it has the whole response
-        return messages.pop()
+        if messages:
+            return messages.pop()
+        await is_complete.wait()  # the client stays until it has the whole response
+        return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -266,6 +271,8 @@ def _call_asgi(asgi: Callable[..., Any], cookie: str, scheme: str, on_first_byte
             if data and not response.body:
                 on_first_byte()
             response.body += data.decode()
+            if not message.get("more_body", False):
+                is_complete.set()
 
     async def main() -> None:
         try:
@@ -431,6 +438,30 @@ def aiohttp_app(**keywords: Any) -> App:
     return app
 
 
+def litestar_app(**keywords: Any) -> App:
+    config = UnderstudySessionConfig(**keywords)
+
+    @litestar.get("/", media_type="text/plain")
+    async def view(request: litestar.Request[Any, Any, Any]) -> litestar.Response[Any]:
+        # A view that never asks for its session is not given it here either.
+        result = app.view(_Lazily(request))
+        if isinstance(result, str):
+            return litestar.Response(result, headers={"Vary": "Accept"})
+
+        async def parts() -> Any:
+            for part in result:
+                yield part
+
+        return Stream(parts(), headers={"Vary": "Accept"})
+
+    application = litestar.Litestar([view], middleware=[config.middleware], logging_config=None)
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: _call_asgi(application, cookie, scheme, on_first_byte),
+        lambda: config.cluster,
+    )
+    return app
+
+
 class _Lazily:
     """``request.session``, asked for when something of it is used."""
 
@@ -464,6 +495,7 @@ ADAPTERS: dict[str, Callable[..., App]] = {
     "wsgi write": wsgi_write_app,
     "asgi": asgi_app,
     "starlette": starlette_app,
+    "litestar": litestar_app,
     "aiohttp": aiohttp_app,
     "pyramid": pyramid_app,
 }

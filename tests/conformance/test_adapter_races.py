@@ -23,7 +23,7 @@ def only_key(app: App) -> bytes:
 
 
 def store_of(app: App) -> Store:
-    return app.cluster()._runtime.client().member.store
+    return app.cluster().runtime.client().member.store
 
 
 def made_older(app: App, *, created_ms: int = 0, accessed_ms: int = 0) -> None:

@@ -7,18 +7,21 @@ imports nothing for it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from understudy.client.cookies import cookie_in, session_headers
 from understudy.client.runtime import REFUSAL_TEXT, REFUSALS, RETRY_AFTER_S, Client
 from understudy.client.session import Session
+from understudy.config import Config, load
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+MAX_AGE_S = 14 * 24 * 60 * 60
+"""How long a session and its cookie live where nothing is said: Starlette's default, and Litestar's."""
 TRY_AGAIN_LATER = 1013
 """The websocket close code for it."""
 _BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.close"})
@@ -88,6 +91,20 @@ class AsgiResponse:
         ours = session_headers(self._session, config, vary=vary, is_https=is_https, max_age_s=max_age_s)
         kept = [(name, value) for name, value in headers if name.lower() != b"vary"]
         return kept + [(name.lower().encode(), value.encode("latin-1")) for name, value in ours]
+
+
+def configured(given: Mapping[str, object], *, default_s: int | None) -> Config:
+    """File and environment under these keywords (None: not given), in which ``idle_timeout`` has its own default.
+
+    Raises: ConfigurationError.
+    """
+    config = load()
+    values = dict(given)
+    if values["idle_timeout"] is None and config.source("idle_timeout") == "default":
+        values["idle_timeout"] = default_s
+    if "idle_timeout_ms" in given:
+        del values["idle_timeout"]
+    return config.with_overrides("keyword", **values)
 
 
 def cookie_of(scope: Scope, name: str) -> str:
