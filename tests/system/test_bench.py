@@ -53,6 +53,25 @@ def test_every_operation_has_a_row() -> None:
     assert "of 12 reads" in result.stdout
 
 
+def test_a_busy_neighbour_is_measured_beside_a_stranger() -> None:
+    """S50: what a busy worker costs another is given as the ratio to the same threads in a process without sessions,
+    for reads and writes, with an agent and without.
+    """
+    command = (sys.executable, str(ROOT / "bench" / "neighbours.py"), "--rounds", "1", "--count", "3")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+    environ |= {"PYTHONPATH": str(ROOT / "src")}
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+    assert result.returncode == 0, result.stderr
+    _, *tables = result.stdout.split("\n\n")
+    assert [table.partition(" ")[0] for table in tables] == ["with", "LocalManager;"]
+    for table in tables:
+        for name in ("read", "write"):
+            pattern = (
+                rf"{NUMBER} +{NUMBER} +3 +{NUMBER} +\({NUMBER} to {NUMBER}\) +{NUMBER} +{name}, beside a stranger$"
+            )
+            assert all(value > 0 for value in numbers(table, pattern, f"{name}, beside a busy worker")), table
+
+
 def test_without_redis_nothing_is_measured(tmp_path: Path) -> None:
     """Without redis-server the benchmark measures nothing, and says what to install."""
     result = run(PATH=str(tmp_path))
