@@ -380,3 +380,18 @@ def test_neither_a_proxy_nor_a_tombstone_is_touched() -> None:
     """S04: use keeps no ended session alive."""
     for entry in (proxy(), ended(LIVE, 1_500)):
         assert touched(entry, 10**9) == (Outcome.UNCHANGED, entry)
+
+
+def test_a_replaced_secret_logs_nobody_else_in() -> None:
+    """S11 (fixation): not even who had opened the session before the login and commits after it; the same person may,
+    whose login's answer was lost; and nobody may when nobody is logged in."""
+    entry = after(LIVE, login(2), 2, now_ms=5_000)
+    late = stamp(3, now_ms=5_001)
+    other = Commit(commit_id(3), SECRET, {PRINCIPAL: b"mallory"}, rotates_to=NEWER)
+    assert committed(entry, other, late) == (Outcome.FENCED, entry)
+    nobody = Commit(commit_id(3), SECRET, deletes=(PRINCIPAL,), rotates_to=NEWER)
+    assert committed(entry, nobody, late) == (Outcome.FENCED, entry)
+    assert committed(entry, login(3, NEWER), late)[0] is Outcome.COMMITTED
+    fenced = after(LIVE, Commit(commit_id(2), SECRET, deletes=(PRINCIPAL,), rotates_to=NEW), 2, now_ms=5_000)
+    assert opening(fenced, SECRET, 5_001, GRACE_MS) is Opening.FENCED
+    assert committed(fenced, nobody, late) == (Outcome.FENCED, fenced)

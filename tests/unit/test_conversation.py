@@ -273,6 +273,47 @@ def test_another_persons_login_with_a_replaced_id_gets_nothing_of_the_session(wo
     assert worker.begin(cookie).principal == "ada"
 
 
+def test_a_renewal_without_grace_fences_the_old_id(worker: Worker) -> None:
+    """S11 (fixation): whoever is logged in, or nobody; who comes with it again begins a session of his own."""
+    old = worker.request(cart=[1])
+    for principal in (None, "ada"):
+        session = worker.begin(old)
+        session.rotate(principal=principal, grace=False)
+        session.rotate(grace=False)
+        new = worker.finish(session) or ""
+        assert new and worker.begin(new)["cart"] == [1] and worker.begin(new).principal == principal
+        assert dict(worker.begin(old)) == {}
+        again = worker.begin(old)
+        again.rotate(principal=None)
+        again["n"] = 1
+        other = worker.finish(again) or ""
+        assert dict(worker.begin(other)) == {"n": 1} and worker.begin(new)["cart"] == [1]
+        old = new
+
+
+def test_a_session_may_have_a_timeout_of_its_own(worker: Worker, clock: Clock) -> None:
+    """S44: from its beginning, or changed alone later; an access is recorded while half of it is still left."""
+    session = worker.begin()
+    session["n"] = 1
+    session.visit.idle_timeout_ms = 20_000
+    cookie = worker.finish(session) or ""
+    clock.ms += 10_000
+    assert worker.begin(cookie)["n"] == 1
+    reader = worker.begin(cookie)
+    assert reader["n"] == 1
+    worker.finish(reader)
+    clock.ms += 19_999
+    assert worker.begin(cookie)["n"] == 1
+    longer = worker.begin(cookie)
+    assert longer["n"] == 1
+    longer.visit.idle_timeout_ms = 90_000
+    worker.finish(longer)
+    clock.ms += 89_999
+    assert worker.begin(cookie)["n"] == 1
+    clock.ms += 1
+    assert worker.begin(cookie).is_new
+
+
 def test_a_logout_ends_both_ids(worker: Worker) -> None:
     """S11: the current one and the one in its grace time."""
     old = worker.request(n=1)

@@ -284,7 +284,7 @@ def _planned(
             return _creation(world, visit, changes)
     if rotates and opened.opening is Opening.GRACE and not principal:
         rotates = False  # another request has renewed the id a moment ago
-    if changes.empty and not rotates:
+    if changes.empty and not rotates and visit.idle_timeout_ms < 0:
         return None
     sets = {**changes.sets, **{name: value for name, value in principal.items() if value is not None}}
     deletes = (*changes.deletes, *(name for name, value in principal.items() if value is None))
@@ -300,6 +300,7 @@ def _planned(
         expects=visit.draft.read if conditional else None,
         replaces=dots_of(opened.attributes, (*sets, *deletes)) if _waits(world, rotates) and not conditional else None,
         rotates_to=place.secret if rotates else b"",
+        idle_timeout_ms=visit.idle_timeout_ms,
     ), place
 
 
@@ -309,7 +310,8 @@ def _creation(world: World, visit: Visit, changes: Changes) -> tuple[Commit, Ope
     if not sets and not visit.creates:
         return None
     place = _at(world, world.keys.mint(world.random_bytes(LOCATOR_BYTES + SECRET_BYTES)), NO_SESSION)
-    creation = Creation(world.settings.idle_timeout_ms, world.settings.absolute_timeout_ms)
+    idle_timeout_ms = world.settings.idle_timeout_ms if visit.idle_timeout_ms < 0 else visit.idle_timeout_ms
+    creation = Creation(idle_timeout_ms, world.settings.absolute_timeout_ms)
     return Commit(world.random_bytes(COMMIT_ID_BYTES), place.secret, sets=sets, creates=creation), place
 
 
@@ -328,15 +330,17 @@ def _at(world: World, session_id: SessionId, before: Opened) -> Opened:
 def _principal(visit: Visit, opened: Opened) -> dict[str, bytes | None]:
     """The principal as an attribute to set (or, if None, to delete); nothing if it stays the same."""
     if visit.principal is KEEP:
-        return {}
+        # A rotation that names the principal is a login, also when it is the same or nobody.
+        return {PRINCIPAL: _stored_principal(opened)} if visit.fences and opened.opening is not Opening.FENCED else {}
     new = None if visit.principal is None else values.encode(visit.principal, attribute="principal")
-    if opened.opening is not Opening.FENCED and _stored_principal(opened) == new:
+    if opened.opening is not Opening.FENCED and not visit.fences and _stored_principal(opened) == new:
         return {}
     return {PRINCIPAL: new}
 
 
 def _same_principal(opened: Opened, principal: dict[str, bytes | None]) -> bool:
-    return _stored_principal(opened) == principal[PRINCIPAL]
+    stored = _stored_principal(opened)
+    return stored is not None and stored == principal[PRINCIPAL]
 
 
 def _stored_principal(opened: Opened) -> bytes | None:
@@ -424,13 +428,16 @@ def _take_in(world: World, visit: Visit, place: Opened, wanted: Commit, answer: 
         visit.draft.stored = before.attributes  # hidden until it has logged in again
     done = Changes(wanted.sets, wanted.deletes, None)
     visit.draft.committed(done, said.incarnation, said.number, place.reign)
-    visit.wrote, visit.creates = True, False
+    visit.wrote, visit.creates, visit.idle_timeout_ms = True, False, -1
     if wanted.rotates_to or wanted.creates:
-        visit.rotates, visit.principal = False, KEEP
+        visit.rotates, visit.fences, visit.principal = False, False, KEEP
     primary = said.primary or place.primary or world.settings.member
+    idle_timeout_ms = wanted.creates.idle_timeout_ms if wanted.creates else wanted.idle_timeout_ms
+    if idle_timeout_ms < 0:
+        idle_timeout_ms = place.times.idle_timeout_ms
     visit.opened = place._replace(
         attributes=visit.draft.stored,
-        times=msgspec.structs.replace(place.times, accessed_ms=world.store.now_ms()),
+        times=msgspec.structs.replace(place.times, accessed_ms=world.store.now_ms(), idle_timeout_ms=idle_timeout_ms),
         primary=primary,
         role=Role.PRIMARY if primary == world.settings.member else place.role or Role.PROXY,
         protected=said.protected,
@@ -463,7 +470,9 @@ def _maybe_touch(world: World, visit: Visit) -> Conversation[None]:
     opened = visit.opened
     assert opened is not None
     now_ms = world.store.now_ms()
-    if now_ms - opened.times.accessed_ms >= world.settings.touch_every_ms:
+    # Never more than half of the session's own timeout, else one in use could expire between two records of it.
+    every_ms = min(world.settings.touch_every_ms, opened.times.idle_timeout_ms // 2 or world.settings.touch_every_ms)
+    if now_ms - opened.times.accessed_ms >= every_ms:
         yield Ask(TouchRequest(opened.key), waits=False)
         visit.opened = opened._replace(times=msgspec.structs.replace(opened.times, accessed_ms=now_ms))
 

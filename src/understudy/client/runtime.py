@@ -118,6 +118,10 @@ class Runtime:
                 client = self._client = Client(config, member_of(config))
             return client
 
+    def reset(self) -> None:
+        """Read the configuration anew at the next request: a framework's settings have changed, as tests do it."""
+        self._client = None
+
 
 def settings_of(config: Config) -> Settings:
     """What conversations need of the configuration."""

@@ -149,12 +149,13 @@ class Session(MutableMapping[str, Any]):
 
     # --- what can be done with it ------------------------------------------------------------------------------------
 
-    def rotate(self, *, principal: Any = KEEP) -> None:
+    def rotate(self, *, principal: Any = KEEP, grace: bool = True) -> None:
         """Give the session a new id, at the latest when the response leaves; do it at each login.
 
         Args:
             principal: who is logged in from now on (any value that an attribute may have), None for nobody. Unless it
                 stays the same, the old id opens nothing any more; otherwise it does so for ``rotation_grace``.
+            grace: False if the old id is to open nothing any more in any case.
 
         Raises: ValueNotSupported for a principal that cannot be stored.
         """
@@ -163,7 +164,7 @@ class Session(MutableMapping[str, Any]):
             if principal is not None:
                 values.encode(principal, attribute="principal")
             visit.principal = principal
-        visit.rotates = True
+        visit.rotates, visit.fences = True, visit.fences or not grace
 
     def invalidate(self) -> None:
         """End the session for everybody: requests that began before can write nothing into it any more.
@@ -174,7 +175,7 @@ class Session(MutableMapping[str, Any]):
         assert visit.opened is not None
         if visit.exists:
             visit.ends = visit.opened
-        visit.rotates, visit.principal, visit.creates = False, KEEP, False
+        visit.rotates, visit.fences, visit.principal, visit.creates = False, False, KEEP, False
         visit.found(visit.opened if visit.opened.opening is Opening.FENCED else NO_SESSION)
 
     def transact(self, change: Callable[[Session], _Result]) -> _Result:

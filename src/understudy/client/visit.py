@@ -101,7 +101,9 @@ class Visit:
         "draft",
         "ended",
         "ends",
+        "fences",
         "found_accessed_ms",
+        "idle_timeout_ms",
         "opened",
         "principal",
         "removed",
@@ -122,9 +124,13 @@ class Visit:
         self.ends: Opened | None = None
         """The session that it wants to end; what it wrote since then belongs to a new one."""
         self.rotates = False
+        self.fences = False
+        """The old id is to open nothing after the rotation, whoever is logged in."""
         self.principal: Any = KEEP
         self.creates = False
         """A session is to exist even without attributes."""
+        self.idle_timeout_ms = -1
+        """A timeout for this session alone; -1 leaves the one it has."""
 
         # How it went.
         self.ended = False

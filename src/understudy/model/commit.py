@@ -179,7 +179,7 @@ def refusal(entry: Entry, commit: Commit, stamp: Stamp) -> Outcome | None:
     if entry.expired(stamp.now_ms):
         return Outcome.ENDED
     opened = opening(entry, commit.secret, stamp.now_ms, stamp.grace_ms) if commit.secret else Opening.CURRENT
-    if opened is Opening.NOTHING or (opened is Opening.FENCED and not is_login(commit)):
+    if opened is Opening.NOTHING or (opened is Opening.FENCED and not _logs_in_again(entry, commit)):
         return Outcome.FENCED
     if commit.expects is not None and not _holds(entry, commit.expects):
         return Outcome.CONFLICT
@@ -205,6 +205,12 @@ def _holds(entry: Entry, seen: Replaced) -> bool:
 def is_login(commit: Commit) -> bool:
     """True for a rotation that also changes who is logged in."""
     return bool(commit.rotates_to) and (PRINCIPAL in commit.sets or PRINCIPAL in commit.deletes)
+
+
+def _logs_in_again(entry: Entry, commit: Commit) -> bool:
+    """True for the login of the person who is logged in already: of one whose answer was lost, and of nobody else."""
+    principal = commit.sets.get(PRINCIPAL)
+    return bool(commit.rotates_to) and principal is not None and principal == entry.shown(PRINCIPAL)
 
 
 def committed(entry: Entry, commit: Commit, stamp: Stamp) -> tuple[Outcome, Entry]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from understudy.client.conversation import Conversation, commit, open_session, transact
 from understudy.client.session import Session
-from understudy.client.visit import Visit
+from understudy.client.visit import KEEP, Visit
 from understudy.client.visit import World as ClientWorld
 from understudy.errors import SessionEnded, SessionUnavailable
 from understudy.model.commit import Opening, Outcome
@@ -87,7 +87,7 @@ class Request:
             del session[name]
         elif kind in (KIND.RENEW, KIND.LOGIN):
             ledger.rotates(self.cookie, now, fenced=kind is KIND.LOGIN)
-            session.rotate(**({"principal": f"{self.user.name} at {now}"} if kind is KIND.LOGIN else {}))
+            session.rotate(principal=f"{self.user.name} at {now}" if kind is KIND.LOGIN else KEEP)
         elif kind is KIND.LOGOUT:
             ledger.ends(now)
             session.invalidate()
