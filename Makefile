@@ -12,7 +12,7 @@ EXTRAS := flask starlette fastapi quart django litestar aiohttp pyramid cachelib
 TIDY := tests/test_tidy.py tests/unit/test_tidy_rules.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak check format bench bench-failover races lock clean
+.PHONY: help venv demo test frameworks soak check format bench bench-failover races lock clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -35,6 +35,9 @@ test: venv ## all tests: unit, property, commands, conformance, history, tidy, s
 
 soak: venv ## random faults from a seed on real members for 20 minutes, with an account; ARGS="--seconds 300 --seed 7"
 	@exec $(BIN)/python -m tests.system.soak $(ARGS)
+
+frameworks: venv ## the frameworks' own test suites on our backends (fetches them once); ARGS names some of Django's suites
+	@exec $(BIN)/python -m tests.frameworks.django_suites $(ARGS)
 
 check: venv ## format, lint, types (strict) and the house rules
 	@failed=; \
@@ -77,5 +80,5 @@ lock: ## write requirements.lock anew from pyproject.toml (oldest supported Pyth
 
 clean: ## remove .venv, caches and build products
 	@echo "clean: removing $(VENV), caches and build products"
-	@rm -rf $(VENV) $(VENV).old-* build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV).old-* build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .frameworks
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -51,11 +51,16 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "zope": ("understudy.pyramid",),
     "aiohttp": ("understudy.aiohttp",),
     "aiohttp_session": ("understudy.aiohttp",),
-    "django": ("understudy.django",),
+    "django": (
+        "understudy.django.runtime",
+        "understudy.django.sessions",
+        "understudy.django.middleware",
+    ),
     "starlette": ("understudy.asgi",),
     "fastapi": ("understudy.asgi",),
 }
-"""Libraries that one file each may import. The demo's shop is a Flask application, as a user would write it."""
+"""Libraries that one file each may import (Django's adapter is a package). The demo's shop is a Flask application, as a
+user would write it."""
 
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60

@@ -14,15 +14,23 @@ import litestar
 import quart
 from aiohttp import web
 from aiohttp_session import get_session
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import path, set_urlconf
 from litestar.response import Stream
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
+from tests.django_settings import DJANGO_SETTINGS
 
 from understudy.aiohttp import UnderstudyStorage, setup
 from understudy.asgi import SessionMiddleware as AsgiMiddleware
 from understudy.cluster import Cluster
+from understudy.django import cluster as django_cluster
+from understudy.django.runtime import RUNTIME
 from understudy.flask import Understudy
 from understudy.litestar import UnderstudySessionConfig
 from understudy.quart import Understudy as QuartUnderstudy
@@ -47,7 +55,7 @@ class Response:
     def cookie(self) -> str | None:
         """What ``Set-Cookie`` brings: None if there is none, "" if it takes the cookie away."""
         line = self.set_cookie
-        return None if line is None else line.partition(";")[0].partition("=")[2]
+        return None if line is None else line.partition(";")[0].partition("=")[2].strip('"')
 
     @property
     def set_cookie(self) -> str | None:
@@ -67,6 +75,9 @@ class App:
     call: Callable[[App, str, str, Callable[[], None]], Response]
     cluster: Callable[[], Cluster]
     view: View = lambda session: "nothing"
+    is_django: bool = False
+    """Its own rules are others: a status of 500 or more saves nothing; who writes into a session that has ended is
+    answered 400; every response that saved sends the cookie again; no cookie is Partitioned."""
 
     def get(
         self, view: View, cookie: str = "", *, scheme: str = "http", on_first_byte: Callable[[], None] = lambda: None
@@ -487,9 +498,68 @@ class _Lazily:
         return len(self._request.session)
 
 
+# --- Django ----------------------------------------------------------------------------------------------------------
+
+
+def django_app(**keywords: Any) -> App:
+    return _django_app(_django_view, WSGIHandler, _call_wsgi, keywords)
+
+
+def django_asgi_app(**keywords: Any) -> App:
+    return _django_app(_django_async_view, ASGIHandler, _call_asgi, keywords)
+
+
+def _django_app(view: Callable[..., Any], handler: Callable[[], Any], call: Any, keywords: dict[str, Any]) -> App:
+    options = {name: value for name, value in keywords.items() if not name.startswith("cookie_")}
+    cookie = {f"SESSION_{name.upper()}": value for name, value in keywords.items() if name.startswith("cookie_")}
+    cookie.pop("SESSION_COOKIE_PARTITIONED", None)
+    handlers: list[Any] = []
+
+    def calls(app: App, cookie_text: str, scheme: str, on_first_byte: Callable[[], None]) -> Response:
+        if _django_apps[-1:] != [app]:
+            _django_apps.append(app)
+            for name, value in (DJANGO_SETTINGS | {"ROOT_URLCONF": (path("", view),)} | cookie).items():
+                setattr(settings, name, value)
+            settings.UNDERSTUDY = options
+            # Reading puts a session's end off only if Django is told so.
+            settings.SESSION_SAVE_EVERY_REQUEST = "idle_timeout" in options
+            RUNTIME.reset()
+            set_urlconf(None)
+        if not handlers:
+            handlers.append(handler())
+        return call(handlers[0], cookie_text, scheme, on_first_byte)  # type: ignore[no-any-return]
+
+    return App(calls, lambda: django_cluster, is_django=True)
+
+
+def _django_view(request: Any) -> Any:
+    result = _django_apps[-1].view(request.session)
+    if isinstance(result, str):
+        return HttpResponse(result, headers={"Vary": "Accept"})
+    return StreamingHttpResponse(result, headers={"Vary": "Accept"})
+
+
+async def _django_async_view(request: Any) -> Any:
+    result = _django_apps[-1].view(request.session)
+    if isinstance(result, str):
+        return HttpResponse(result, headers={"Vary": "Accept"})
+
+    async def parts() -> Any:
+        for part in result:
+            yield part
+
+    return StreamingHttpResponse(parts(), headers={"Vary": "Accept"})
+
+
+_django_apps: list[App] = []
+"""The last one is the one that the settings, which Django has once in a process, are of."""
+
+
 ADAPTERS: dict[str, Callable[..., App]] = {
     "flask": flask_app,
     "quart": quart_app,
+    "django": django_app,
+    "django asgi": django_asgi_app,
     "wsgi": wsgi_app,
     "wsgi generator": wsgi_generator_app,
     "wsgi write": wsgi_write_app,
