@@ -9,6 +9,7 @@ from understudy.client.replicated_map import LazyReplicatedMap
 from understudy.client.runtime import Runtime
 from understudy.client.sessions_map import SessionsLayout
 from understudy.config import load
+from understudy.errors import AgentUnavailable, SessionUnavailable, StoreError
 
 
 class Manager:
@@ -56,6 +57,17 @@ class Cluster:
         ``session_bytes_max`` bytes and is replicated whole when a copy is new. Nothing is opened before it is used.
         """
         return LazyReplicatedMap(self.runtime, NamedLayout(name))
+
+    def ready(self) -> bool:
+        """True when this member may be given requests, as ``understudy ready``: for a view that a load balancer asks.
+
+        False while its agent joins, compares or leaves, cannot be reached, or (without a cluster) the store cannot be
+        read. Raises: ConfigurationError, DirectoryError. Cost: that of ``status``; starts the agent if need be.
+        """
+        try:
+            return bool(self.status().get("ready", True))
+        except (AgentUnavailable, SessionUnavailable, StoreError):
+            return False
 
     def status(self) -> dict[str, Any]:
         """What ``understudy status --json`` shows: members, their standing, sessions per role.

@@ -29,6 +29,12 @@ def ping() -> str:
     return f"{os.getpid()}\n"
 
 
+@app.get("/ready")
+def ready() -> tuple[str, int]:
+    """What a balancer asks; looks at no session."""
+    return ("ready\n", 200) if app.extensions["understudy"].ready() else ("not ready\n", 503)
+
+
 @app.get("/read")
 def read() -> dict[str, Any]:
     """All attributes, after waiting at the gate if there is one."""

@@ -76,7 +76,7 @@ class User:
 @EACH
 def test_the_printed_configuration_is_accepted(kind: str, cluster: Cluster) -> None:
     """What is printed passes the program's own check without a warning, with and without a path to check."""
-    for options in ((), ("--check", "/ping")):
+    for options in ((), ("--check", "/ready")):
         with Balancer(kind, cluster, *options) as balancer:
             assert "warn" not in balancer.checked.lower(), balancer.checked
             assert User(balancer).get()["member"] in NAMES

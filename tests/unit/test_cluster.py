@@ -219,6 +219,30 @@ def test_a_session_is_looked_up_wherever_it_is(directory: Path) -> None:
 
 
 @pytest.mark.usefixtures("clustered")
+def test_it_is_ready_when_its_agent_says_so(directory: Path) -> None:
+    """A balancer that asks gets what the agent says; no agent is a no, and so is one that ends every connection."""
+    cluster = Cluster.from_config()
+    assert cluster.ready() is False
+    told = [b'{"ready":false}', b'{"ready":true}']
+
+    def answers(line: Line, message: WorkerMessage) -> None:
+        if isinstance(message, ControlRequest):
+            line.reply(Reply(message.request, control=told.pop(0)))
+
+    with ScriptedAgent(directory / "agent.sock", answers):
+        assert [cluster.ready(), cluster.ready()] == [False, True]
+
+
+def test_one_machine_is_ready_when_its_store_can_be_read(directory: Path) -> None:
+    """Without a cluster there is nobody to wait for; a store that is none is a no."""
+    assert Cluster.from_config().ready() is True
+    for member in list(_members.values()):
+        member.close()
+    (directory / "store" / "data.mdb").write_bytes(b"no store at all" * 1_000)
+    assert Cluster.from_config().ready() is False
+
+
+@pytest.mark.usefixtures("clustered")
 def test_without_its_agent_a_clusters_member_says_so() -> None:
     """How to start it is in the message."""
     with pytest.raises(AgentUnavailable, match="understudy agent"):
