@@ -86,8 +86,9 @@ STORE_PROBLEMS_MAX = 100
 
 MEMBERS_MAX = 128
 """A mesh of agents; more members want zenoh's own routers between them."""
-LEASE_SLOTS_MAX = 256
-"""Slots of the lease board: twice the members, so that names that left do not crowd out new ones."""
+LEASE_SLOTS_MAX = 512
+"""Slots of the lease board: two for each member, and twice the members, so that names that left do not crowd out new
+ones."""
 ACKNOWLEDGED_CONTEXTS_MAX = 200_000
 """Contexts remembered per (peer, session) as the base of the next delta; a forgotten one costs one whole entry."""
 ANSWERS_REMEMBERED_MAX = 4_096

@@ -359,8 +359,15 @@ WRONG_FILES = [
     ("[cluster.manager]\nidle_timeout = true", ["True is a boolean, not a duration"]),
     ('[cluster.manager]\nidle_timeout = "99999d"', ["is too large; the most is 3650d"]),
     ('[cluster.manager]\ntouch_every = "1h"', ["`touch_every` is 1h", "`idle_timeout` is 30m (default)"]),
-    ('[cluster.manager]\nclass = "DeltaManager"', ["is planned, but this version", '"BackupManager"']),
-    ('[cluster.manager]\nclass = "Manager"', ["'Manager' is not known", '"LocalManager" or "BackupManager"']),
+    ('[cluster.manager]\nclass = "DeltaManager"', ["DeltaManager (file", "neither `listen` nor `seeds`"]),
+    (
+        '[cluster]\nlisten = "a:1"\n[cluster.manager]\nclass = "DeltaManager"\ncopies = 2',
+        ["`copies` is given (file", "every member holds a copy"],
+    ),
+    (
+        '[cluster.manager]\nclass = "Manager"',
+        ["'Manager' is not known", '"LocalManager" or "BackupManager" or "DeltaManager"'],
+    ),
     ('[cluster.manager]\nplacement = "random"', ["'random' is not known", '"round-robin" or "rendezvous"']),
     ('[cluster]\nzone = "a b"', ["zone: 'a b'"]),
     ('[cluster.manager]\nacknowledge = "all"', ["'all' is not known", '"backup" or "local" or "none"']),

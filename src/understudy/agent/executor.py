@@ -18,6 +18,7 @@ from understudy.protocol.changes import Environment, perform
 from understudy.protocol.engine import Engine
 from understudy.protocol.messages import CommitAnswer, FetchAnswer, MemberMessage
 from understudy.store import Store, Transaction
+from understudy.store.leases import reading_row
 
 EVENTS_PER_TURN_MAX = 64
 """Bounds, with ``BATCH_ENTRIES_MAX``, how long one transaction holds the store's write lock and other events wait."""
@@ -41,7 +42,7 @@ class Executor:
     Args:
         send: gives a message to the network (member's name, message); must not wait.
         reply: answers a worker's request.
-        publish: tells the workers until when a peer has granted a lease.
+        publish: tells the workers until when a lease runs: a row of the lease board, an instant.
         tell: takes facts, for logs and metrics.
     """
 
@@ -108,8 +109,8 @@ class Executor:
                     self._send(to, message)
                 case c.Reply(ticket=ticket, answer=answer):
                     self._reply(ticket, answer)
-                case c.Publish(peer=peer, until_ms=until_ms):
-                    self._publish(peer, until_ms)
+                case c.Publish(peer=peer, until_ms=until_ms, reads=reads):
+                    self._publish(reading_row(peer) if reads else peer, until_ms)
                 case c.Tell(fact=fact):
                     self._tell(fact)
 

@@ -18,6 +18,7 @@ import msgspec
 
 from understudy import limits
 from understudy.client.draft import Changes, Draft
+from understudy.client.in_place import look
 from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
 from understudy.errors import (
     SessionConflict,
@@ -43,7 +44,6 @@ from understudy.protocol.messages import (
     SettleRequest,
     TouchRequest,
 )
-from understudy.store import Reading
 
 COMMIT_ID_BYTES = 8
 _OVER = (Outcome.UNKNOWN, Outcome.ENDED, Outcome.FENCED)
@@ -116,7 +116,7 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
 
     Raises: SessionUnavailable. Cost and guarantee: as ``open_session``.
     """
-    (entry, settled), serves = _in_place(world, key)
+    (entry, settled), serves = look(world.store, key, world.settings.member, world.lease_until_ms)
     role = entry.role if entry is not None else None
     for _ in range(limits.LOCATE_HOPS_MAX):
         if serves:
@@ -234,32 +234,6 @@ def transact(world: World, visit: Visit, change: Callable[[], _Result]) -> Conve
     raise SessionConflict(
         f"transact gave up after {limits.TRANSACT_TRIES_MAX} tries: other requests kept changing what it reads"
     )
-
-
-# --- opening ---------------------------------------------------------------------------------------------------------
-
-
-def _in_place(world: World, key: Key) -> tuple[Reading, bool]:
-    """What the store holds, and if that may be served: its primary is here, and no backup can have been promoted.
-
-    The leases are taken first and the entry is read again after them: one lease then runs from before the look until
-    after it. A lease that is only looked at afterwards may have been granted since, to an agent that has found out
-    meanwhile that the entry was old; a worker that was stopped in between would not notice.
-    """
-    reading = world.store.read(key)
-    entry = reading.entry
-    if entry is None or entry.role is not Role.PRIMARY or entry.ended:
-        return reading, False
-    if not entry.backups:
-        return reading, True
-    until_ms = min(world.lease_until_ms(backup) for backup in entry.backups)
-    if world.store.now_ms() >= until_ms:
-        return reading, False
-    reading = world.store.read(key)
-    again = reading.entry
-    if again is None or again.role is not Role.PRIMARY or again.ended or again.backups != entry.backups:
-        return reading, False
-    return reading, world.store.now_ms() < until_ms
 
 
 # --- committing ------------------------------------------------------------------------------------------------------

@@ -71,8 +71,6 @@ def _choice(option: Option, value: object) -> str:
     for choice in option.choices:
         if choice.lower() == wanted:
             return choice
-    if wanted in (planned.lower() for planned in option.planned):
-        raise ValueError(f"is planned, but this version of Understudy does not have it yet; use {known}")
     raise ValueError(f"is not known; use {known}")
 
 

@@ -55,8 +55,6 @@ class Option:
     optional: bool = False
     """May be "none", in the environment and as a keyword."""
     choices: tuple[str, ...] = ()
-    planned: tuple[str, ...] = ()
-    """Choices that the design knows and this version does not have; they get a message of their own."""
     minimum: int | None = None
     maximum: int | None = None
     pattern: str | None = None
@@ -222,6 +220,7 @@ _CLUSTER = (
     _milliseconds("agent_timeout_ms", 3000, "how long a worker waits for its agent to start or come back"),
     _milliseconds("sweep_delay_ms", 3000, "delay after a loss before sessions without requests are promoted", 0),
     _milliseconds("cold_start_ms", 3000, "how long the first member waits for the others after a stop of all", 0),
+    _duration("patrol_every", "cluster", "60s", "from one comparison of all copies to the next; 0s: none", 0),
     _duration("forget", "cluster", "24h", "how long deletions and ended incarnations are remembered", 1000),
 )
 
@@ -231,10 +230,10 @@ _MANAGER = (
         "manager",
         "choice",
         None,
-        "who holds copies: nobody (LocalManager) or `copies` other members (BackupManager)",
+        "who holds copies: nobody (LocalManager), `copies` other members (BackupManager), or every member, which then"
+        " reads in place (DeltaManager); the same on all members",
         key="class",
-        choices=("LocalManager", "BackupManager"),
-        planned=("DeltaManager",),
+        choices=("LocalManager", "BackupManager", "DeltaManager"),
         default_note="BackupManager in a cluster, else LocalManager",
     ),
     Option(

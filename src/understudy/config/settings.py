@@ -56,8 +56,9 @@ class Config:
     agent_timeout_ms: int
     sweep_delay_ms: int
     cold_start_ms: int
+    patrol_every_ms: int
     forget_ms: int
-    manager_class: Literal["LocalManager", "BackupManager"]
+    manager_class: Literal["LocalManager", "BackupManager", "DeltaManager"]
     copies: int
     move_after: int
     placement: Literal["round-robin", "rendezvous"]
@@ -217,10 +218,15 @@ def _check_cluster(config: Config) -> None:
             f"LocalManager ({config.source('manager_class')}) keeps sessions on this machine only, but `{given}` is"
             f' given ({config.source(given)}); remove `listen` and `seeds`, or set `class = "BackupManager"`'
         )
-    if config.manager_class == "BackupManager" and not config.clustered:
+    if config.manager_class == "DeltaManager" and config.source("copies") != DEFAULT:
         raise ConfigurationError(
-            f"BackupManager ({config.source('manager_class')}) needs other members, but neither `listen` nor `seeds` is"
-            " given; set both in [cluster] (or UNDERSTUDY_LISTEN and UNDERSTUDY_SEEDS), or leave `class` out"
+            f"`copies` is given ({config.source('copies')}), but under DeltaManager ({config.source('manager_class')})"
+            ' every member holds a copy; leave it out, or set `class = "BackupManager"`'
+        )
+    if config.manager_class != "LocalManager" and not config.clustered:
+        raise ConfigurationError(
+            f"{config.manager_class} ({config.source('manager_class')}) needs other members, but neither `listen` nor"
+            " `seeds` is given; set both in [cluster] (or UNDERSTUDY_LISTEN and UNDERSTUDY_SEEDS), or leave `class` out"
         )
 
 

@@ -137,6 +137,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     """Number of the last change of this entry that peers must acknowledge: its outbox row is there until they did."""
     ended_ms: int = 0
     """Not 0: a tombstone since then; only explicit deletion makes one, and it wins over everything."""
+    unconfirmed: bool = False
+    """Of a copy that may be read in place: its primary has not said yet that all who read it have these values."""
 
     @property
     def location(self) -> Location:

@@ -50,8 +50,8 @@ Who holds it (``placement``, ``locate``)
 Make before break (``replicate``)
     A holder is given up only by ``Release``, sent when every holder of the new list has everything; until then the
     old ones stay listed. A member that learns that it is no longer listed keeps its copy until that message comes, and
-    asks after it if it does not come. (One that has missed both keeps a copy for longer, which harms nobody: before it
-    could promote itself it would ask.)
+    asks after it if it does not come. (One that has missed both keeps a copy until the patrol finds it, which harms
+    nobody: before it could promote itself it would ask.)
 
 Moves (``move``)
     The primaryship follows the requests. A member that serves a session from elsewhere ``move_after`` times in a row is
@@ -79,6 +79,17 @@ Claims (``route``)
     name of the primary that it is claimed from. That one relays to the primary while it hears it itself, and otherwise
     asks, at once. Where one member alone does not hear a primary, the others say so, and requests go through them. A
     link that comes and goes is given a little more time at each return, so that primaryships do not bounce for ever.
+
+Read leases (``readers``)
+    Under DeltaManager every member holds everything, and shows in place what its copy holds while a *read lease* of the
+    session's primary runs: that member's promise to acknowledge no change before the reader has it, or its lease is
+    over. It rides on the answers to heartbeats and is counted like the other lease. Only a *current* member gets one:
+    it was brought all sessions of the granter since it was found, and has acknowledged all that was acknowledged since.
+    So a silent member is waited for until its lease is over, is given no new one, and catches up before it gets one.
+    Three things more. A copy that has just taken in a change is *unconfirmed* until the primary says (``Confirm``) that
+    all readers have it: nobody sees it here and misses it there. Who has promised another the next reign shows nothing
+    in place. And who takes a session over waits for all its readers for the time of one lease, as if the leases were
+    its own, for they were given by the primary before.
 
 Ask, promise, promote (``inquire``)
     A holder whose primary is gone does not promote itself at once. It asks every reachable member about the key and
@@ -143,6 +154,7 @@ Reading order
     ``serve``      a request (``job``) from its arrival to its answer
     ``route``      where it goes next; ``locate``: where nobody knows it
     ``replicate``  a change from the primary to its backups
+    ``readers``    who may show it in place beside the primary
     ``inquire``    ask, promise, promote
     ``compare``    who knows better
     ``move``       the primaryship follows the requests

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import NamedTuple
 
+import msgspec
+
 from understudy.model import roles
 from understudy.model.commit import Commit, Outcome, Stamp, applied, created, refusal, touched
-from understudy.model.entry import Entry, Epoch, Role
+from understudy.model.entry import Context, Entry, Epoch, Role, covers
 from understudy.protocol import commands as c
 
 IDLE_SLACK = 10
@@ -32,6 +34,16 @@ class Environment(NamedTuple):
 
 def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:
     """Apply the change that ``what`` names. A number is drawn only if the change is made."""
+    outcome, changed = _performed(what, entry, env)
+    if not env.settings.everywhere or changed is None or changed.role is not Role.BACKUP:
+        return outcome, changed
+    if entry is None or changed.context != entry.context:
+        # What it shows from now on, others who read it may lack.
+        changed = msgspec.structs.replace(changed, unconfirmed=True)
+    return outcome, changed
+
+
+def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:
     me, now = env.settings.member, env.now_ms
     match what:
         case c.DoCommit(commit=commit, backups=backups):
@@ -70,6 +82,8 @@ def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcom
             return roles.contributed(entry, delta, env.next_number(), now)
         case c.ReleaseCopy(epoch=epoch):
             return roles.released(entry, me, epoch)
+        case c.ConfirmCopy(context=context):
+            return _confirm(entry, context)
     raise AssertionError(f"no such change: {what!r}")
 
 
@@ -88,6 +102,12 @@ def _commit(
             return refused, entry
         return applied(entry, commit, unnumbered._replace(number=env.next_number()))
     return created(commit, unnumbered._replace(number=env.next_number()), backups, settings.chooser)
+
+
+def _confirm(entry: Entry, context: Context) -> tuple[Outcome, Entry]:
+    if not entry.unconfirmed or not covers(context, entry.context):
+        return Outcome.UNCHANGED, entry
+    return Outcome.STORED, msgspec.structs.replace(entry, unconfirmed=False)
 
 
 def _expire(entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from understudy import limits
 from understudy.model.commit import Commit, Outcome
 from understudy.model.delta import Delta
 from understudy.model.entry import Entry, Epoch, Location, Promise
@@ -109,6 +110,12 @@ class ReleaseCopy(NamedTuple):
     epoch: Epoch
 
 
+class ConfirmCopy(NamedTuple):
+    """A copy that holds no more than ``context`` may be shown in place."""
+
+    context: dict[int, int]
+
+
 class Expire(NamedTuple):
     """Remove an entry that is due: an expired primary, a tombstone past its time."""
 
@@ -137,6 +144,7 @@ What = (
     | StepDown
     | TakeContribution
     | ReleaseCopy
+    | ConfirmCopy
     | Expire
     | ForgetCopy
     | DropLost
@@ -172,6 +180,13 @@ class TellPlaces(NamedTuple):
     after: bytes
     upto: bytes
     differs: bool
+
+
+class BringAll(NamedTuple):
+    """Bring every session whose primary is here to a member that shall read them in place."""
+
+    to: str
+    number: int
 
 
 class Patrol(NamedTuple):
@@ -255,6 +270,7 @@ Purpose = (
     | Recheck
     | Protect
     | TellPlaces
+    | BringAll
     | Patrol
     | CheckDigest
     | CompareAll
@@ -339,6 +355,8 @@ class Publish(NamedTuple):
 
     peer: str
     until_ms: int
+    reads: bool = False
+    """The lease to read its sessions in place, not the one against successors."""
 
 
 class Note(NamedTuple):
@@ -437,6 +455,8 @@ class Settings(msgspec.Struct, frozen=True):
     chooser: int
     """Hash of member and incarnation, for epochs."""
     copies: int = 1
+    everywhere: bool = False
+    """A copy on every other member, which reads it in place; ``copies`` is the least that protects."""
     placement: str = ROUND_ROBIN
     zone: str = ""
     lease_ms: int = 250
@@ -458,6 +478,11 @@ class Settings(msgspec.Struct, frozen=True):
     bytes_max: int = 1 << 20
     lives: frozenset[int] = frozenset()
     """Earlier incarnations of this member whose commits its store may still hold unanswered."""
+
+    @property
+    def copies_wanted(self) -> int:
+        """How many members shall hold a copy beside the primary, if there are as many."""
+        return limits.MEMBERS_MAX if self.everywhere else self.copies
 
     @property
     def computes_places(self) -> bool:

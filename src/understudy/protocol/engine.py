@@ -77,6 +77,7 @@ class Engine:
             case c.DrainAsked():
                 self.sweeps.leave()
             case c.Started():
+                self.parts.readers.started()
                 self.joining.start(event)
         return core.take()
 
@@ -84,6 +85,7 @@ class Engine:
         """What the events of one turn have gathered: batched messages."""
         self.inquiries.flush()
         self.comparisons.flush()
+        self.replication.flush()
         self.sweeps.flush()
         self.directory.flush()
         self.patrol.flush()
@@ -160,6 +162,7 @@ class Engine:
         self.service.silent(name)
         self.sweeps.recheck_later(name)
         self.directory.lost(name)
+        self.replication.readers.lost(name)
         self._note_view()
         self.joining.transferred(name)
 
@@ -235,6 +238,8 @@ class Engine:
                 self.directory.looked(key, entry, to)
                 if differs:
                     self.patrol.repair(key, entry, to)
+            case c.BringAll(to=to):
+                self.sweeps.bring(key, entry, to)
             case c.Patrol():
                 self.patrol.looked(key, entry)
             case c.CheckDigest():
@@ -398,6 +403,7 @@ class Engine:
         if event.before is not None and event.before.role is Role.PRIMARY:
             return
         self.moves.arrived(event.key)
+        self.replication.readers.took_over(event.key)
         self.directory.announce(event.key, entry.location)
         for backup in entry.backups:
             if backup != giver:
@@ -410,6 +416,7 @@ class Engine:
             assert entry is not None
             self.core.tell(c.FactKind.PROMOTED, event.key)
             self.core.tell_concurrent(event.key, event.before, entry)
+            self.replication.readers.took_over(event.key)
             self.replication.track(event.key, entry, event.before, moves_only=True)
             self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
             self.directory.announce(event.key, entry.location)

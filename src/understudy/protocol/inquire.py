@@ -162,7 +162,7 @@ class Inquiries:
         found = tuple(a.delta for a in inquiry.answers.values() if a.delta is not None)
         old = [b for b in question.location.backups if b != self._core.me]
         holders = [n for n in old if n in inquiry.answers and self._members.is_alive(n)]
-        lacking = self._core.settings.copies - len(holders)
+        lacking = self._core.settings.copies_wanted - len(holders)
         exclude = (*holders, question.location.primary)
         chosen = self._members.place(question.key, lacking, exclude) if lacking > 0 else ()
         if lacking > len(chosen) and self._members.is_alive(question.location.primary):
@@ -176,6 +176,10 @@ class Inquiries:
         """
         _longest(inquiry.holds, self._holds_for(inquiry.question.location))
         promised = {name for name, answer in inquiry.answers.items() if answer.verdict in PROMISES}
+        readers = {name for name in inquiry.question.location.backups if name != self._core.me}
+        if self._core.settings.everywhere and not promised >= readers:
+            # Who did not answer may be reading under a lease that the old primary gave it in its last moment.
+            inquiry.holds.setdefault("", self._members.promise_ms)
         return max(
             (ms for name, ms in inquiry.holds.items() if name not in promised and name != self._core.me), default=0
         )

@@ -63,6 +63,8 @@ class Member:
         self.zone = ""
         self.granted_until_ms = 0
         """Until when it acknowledges no write as a successor of ours."""
+        self.reads_until_ms = 0
+        """Until when it acknowledges no change of its sessions that we lack."""
         self._transit_ms: list[tuple[int, int]] = []
         """(our instant, our clock less theirs) of the quickest heartbeat in each of the last windows."""
         self.promised_until_ms = 0
@@ -212,19 +214,19 @@ class Members:
 
     # --- heartbeats and leases -----------------------------------------------------------------------------
 
-    def heartbeat(self, sender: Member, message: Heartbeat) -> bool:
-        """Grant the lease that a heartbeat asks for; True if the sender has just begun to leave."""
+    def heartbeat(self, sender: Member, message: Heartbeat, reads: bool = False) -> bool:
+        """Grant the lease that a heartbeat asks for, with a read lease if ``reads``; True if it begins to leave."""
         sender.promised_until_ms = self._core.now_ms + self.promise_ms
         sender.note_transit(self._core.now_ms, message.sent_ms)
         sender.ready, sender.zone = message.ready, message.zone
         began = message.leaving and not sender.leaving
         sender.leaving = message.leaving
-        self._core.send(sender.name, HeartbeatAck(message.sent_ms))
+        self._core.send(sender.name, HeartbeatAck(message.sent_ms, reads))
         if began:
             self._core.tell(c.FactKind.MEMBER_LEAVES, member=sender.name)
         return began
 
-    def granted(self, sender: Member, sent_ms: int) -> None:
+    def granted(self, sender: Member, sent_ms: int, reads: bool = False) -> None:
         """Take the lease that an acknowledgement grants; never one for a heartbeat from the future."""
         now, lease_ms = self._core.now_ms, self._core.settings.lease_ms
         if sent_ms > now:
@@ -238,6 +240,10 @@ class Members:
             sender.granted_until_ms = until
             if self.may_publish:
                 self._core.emit(c.Publish(sender.name, until))
+        if reads and until > sender.reads_until_ms:
+            sender.reads_until_ms = until
+            if self.may_publish:
+                self._core.emit(c.Publish(sender.name, until, reads=True))
 
     def publish_all(self) -> None:
         """Let workers serve in place from now on."""
@@ -245,6 +251,8 @@ class Members:
         for member in self._by_name.values():
             if member.granted_until_ms > self._core.now_ms:
                 self._core.emit(c.Publish(member.name, member.granted_until_ms))
+            if member.reads_until_ms > self._core.now_ms:
+                self._core.emit(c.Publish(member.name, member.reads_until_ms, reads=True))
 
     def has_lease(self, names: Iterable[str]) -> bool:
         """True if each of ``names`` has granted a lease that still runs."""

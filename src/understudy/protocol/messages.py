@@ -33,6 +33,8 @@ class HeartbeatAck(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """Grants it: until ``sent_ms + lease_ms`` the sender acknowledges no write as a successor of the receiver."""
 
     sent_ms: int
+    reads: bool = False
+    """And a read lease: until then it acknowledges no change of its sessions that the receiver lacks."""
 
 
 class Replicate(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -264,6 +266,12 @@ class Digest(msgspec.Struct, frozen=True, array_like=True, tag=24):
     """Of the hashes of their keys and epochs, and of the contexts of those that it holds."""
 
 
+class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """Everybody who may read these sessions in place has what these contexts contain."""
+
+    contexts: tuple[tuple[bytes, Context], ...]
+
+
 # --- between a worker and its agent -----------------------------------------------------------------------
 
 
@@ -410,6 +418,7 @@ MemberMessage = (
     | Located
     | Places
     | Digest
+    | Confirm
 )
 WorkerMessage = FetchRequest | CommitRequest | SettleRequest | TouchRequest | Hello | Welcome | ControlRequest | Reply
 Request = FetchRequest | CommitRequest | SettleRequest | TouchRequest

@@ -23,6 +23,7 @@ class Parts:
         self.core = Core(settings)
         self.members = Members(self.core)
         self.replication = Replication(self.core, self.members, self._settled)
+        self.readers = self.replication.readers
         self.comparisons = Comparisons(self.core, self.members, self.replication, self._resume)
         self.inquiries = Inquiries(self.core, self.members, self._resume)
         self.comparisons.inquire_with(self.inquiries.begin)

@@ -27,7 +27,7 @@ from understudy.protocol.replicate import Replication
 from understudy.protocol.shares import Shares
 
 PAGE_MS = 50
-"""Between two pages: 64 entries each, 1,280 a second, a hundredth of a core."""
+"""Between two pages: 64 entries each, 1,280 a second."""
 SUM_MODULUS = 1 << 64
 
 

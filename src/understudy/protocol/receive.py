@@ -19,10 +19,10 @@ class Receiver:
         core = self._parts.core
         match message:
             case m.Heartbeat():
-                if self._parts.members.heartbeat(member, message):
+                if self._parts.members.heartbeat(member, message, self._parts.readers.grant(member)):
                     self._parts.sweeps.recheck_now(sender)
-            case m.HeartbeatAck(sent_ms=sent_ms):
-                self._parts.members.granted(member, sent_ms)
+            case m.HeartbeatAck(sent_ms=sent_ms, reads=reads):
+                self._parts.members.granted(member, sent_ms, reads)
                 self._parts.joining.answered(sender, sent_ms)
             case m.Replicate(key=key, number=number, delta=delta):
                 core.emit(c.Change(key, c.CopyIn(sender, number, delta)))
@@ -48,21 +48,6 @@ class Receiver:
                 self._parts.comparisons.compared(sender, message)
             case m.Contribute(key=key, number=number, delta=delta):
                 core.emit(c.Change(key, c.TakeContribution(sender, number, delta)))
-            case m.Announce(places=places):
-                for key, location in places:
-                    core.emit(c.Change(key, c.Learn(location, sender)))
-            case m.Forget(keys=keys):
-                for key, epoch in keys:
-                    core.emit(c.Change(key, c.ForgetCopy(epoch)))
-            case m.AskPlaces():
-                self._parts.directory.asked(sender, message)
-            case m.Places():
-                self._parts.directory.heard(sender, message)
-            case m.Digest():
-                self._parts.patrol.told(sender, message)
-            case m.Accessed(ages=ages):
-                for key, age_ms in ages:
-                    core.emit(c.Change(key, c.Touch(age_ms)))
             case m.Fetch():
                 self._parts.service.fetch(sender, message)
             case m.Fetched():
@@ -75,6 +60,31 @@ class Receiver:
                 core.emit(c.Read((key,), c.Answer(sender, request)))
             case m.Located():
                 self._parts.service.located(sender, message)
+            case _:
+                self._take_news(sender, message)
+
+    def _take_news(self, sender: str, message: m.MemberMessage) -> None:
+        """What is told of sessions, and asked about many of them."""
+        core = self._parts.core
+        match message:
+            case m.Announce(places=places):
+                for key, location in places:
+                    core.emit(c.Change(key, c.Learn(location, sender)))
+            case m.Forget(keys=keys):
+                for key, epoch in keys:
+                    core.emit(c.Change(key, c.ForgetCopy(epoch)))
+            case m.AskPlaces():
+                self._parts.directory.asked(sender, message)
+            case m.Places():
+                self._parts.directory.heard(sender, message)
+            case m.Digest():
+                self._parts.patrol.told(sender, message)
+            case m.Confirm(contexts=contexts):
+                for key, context in contexts:
+                    core.emit(c.Change(key, c.ConfirmCopy(context)))
+            case m.Accessed(ages=ages):
+                for key, age_ms in ages:
+                    core.emit(c.Change(key, c.Touch(age_ms)))
 
     def _refused(self, sender: str, message: m.Refuse) -> None:
         """A holder knows better: step down for a higher epoch, or ask in our turn for a higher promise."""

@@ -16,7 +16,8 @@ from understudy.model.entry import Context, Entry, Location, Role
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
-from understudy.protocol.messages import Acknowledge, Release, Replicate
+from understudy.protocol.messages import Acknowledge, Confirm, Release, Replicate
+from understudy.protocol.readers import Readers
 
 TICK_MS = 20
 """How often flights are looked at while there are any: a fraction of ``backup_timeout_ms``."""
@@ -51,11 +52,26 @@ class Flight:
         self.moves: set[int] = set()
         """Numbers that changed roles only."""
         self.acked: dict[str, int] = {}
+        self.answered = 0
+        """The highest number that answers may have left for."""
+        self.confirmed = 0
+        """The highest number that readers were told of."""
+        self.context: Context = entry.context
+        self.newcomers: dict[str, int] = {}
+        """Holders that lack even what was acknowledged before, and the number with which they are sent all."""
         self.waiters: list[Waiter] = []
 
     def holders(self, me: str) -> tuple[str, ...]:
-        """Who must acknowledge: the backups; after a hand-over, the new primary."""
-        return self.location.backups if self.location.primary == me else (self.location.primary,)
+        """Who is told: the backups; after a hand-over the new primary, and the other backups of where it is now."""
+        if self.location.primary == me:
+            return self.location.backups
+        return (self.location.primary, *(b for b in self.location.backups if b != me))
+
+    def lacks(self, name: str, me: str) -> bool:
+        """True if a holder lacks what may have been acknowledged, or, after a hand-over, does not know of that."""
+        acked, is_ours = self.acked.get(name, 0), self.location.primary == me
+        needed = max(self.answered, self.newcomers.get(name, 0)) if is_ours else self.number
+        return name in self.holders(me) and acked < needed
 
 
 class Replication:
@@ -67,6 +83,8 @@ class Replication:
         self._answer = answer
         """Called with (job, protected, number) when a waiter's change is acknowledged or its time is over."""
         self.flights: dict[bytes, Flight] = {}
+        self.readers = Readers(core, members, self._lags)
+        self._to_confirm: dict[str, list[tuple[bytes, Context]]] = {}
         self._contexts: OrderedDict[tuple[str, bytes], Context] = OrderedDict()
         self._next_tick_ms = 0
 
@@ -109,6 +127,7 @@ class Replication:
             flight = self.flights[key] = Flight(key, entry, self._core.now_ms)
             flight.acked = {b: entry.number for b in entry.backups}
         flight.acked.pop(member, None)
+        flight.newcomers[member] = entry.number
         self.send(member, key, entry)
         flight.resend_ms = self._core.now_ms + self._core.settings.backup_timeout_ms
 
@@ -169,7 +188,7 @@ class Replication:
         Dead and leaving holders stay listed until the new one has everything.
         """
         good = [b for b in entry.backups if self._is_good(b)]
-        lacking = max(self._core.settings.copies - len(good), 1 if widen else 0)
+        lacking = max(self._core.settings.copies_wanted - len(good), 1 if widen else 0)
         if lacking <= 0 or entry.ended:
             return False
         chosen = self._members.place(key, lacking, exclude=entry.backups)
@@ -193,6 +212,8 @@ class Replication:
     def _wants_more(self, entry: Entry) -> bool:
         if entry.role is not Role.PRIMARY or entry.ended:
             return False
+        if self._core.settings.everywhere:
+            return self._members.can_place(exclude=entry.backups)
         return sum(self._is_good(b) for b in entry.backups) < self._core.settings.copies
 
     def backups_set(self, key: bytes, entry: Entry, before: Entry | None, released: tuple[str, ...]) -> None:
@@ -202,7 +223,10 @@ class Replication:
             if self._members.is_reachable(member):
                 self._core.send(member, Release(key, entry.location))
             self._contexts.pop((member, key), None)
-        self.track(key, entry, before, moves_only=True)
+        flight = self.track(key, entry, before, moves_only=True)
+        for member in entry.backups:
+            if before is None or member not in before.backups:
+                flight.newcomers[member] = entry.number
 
     # --- messages ------------------------------------------------------------------------------------------
 
@@ -223,6 +247,8 @@ class Replication:
         flight = self.flights.get(message.key)
         if flight is not None:
             flight.acked[sender] = max(flight.acked.get(sender, 0), message.number)
+            if 0 < flight.confirmed == flight.number <= message.number:
+                self._to_confirm.setdefault(sender, []).append((flight.key, flight.context))
             self._evaluate(flight)
 
     def lacks_base(self, sender: str, key: bytes) -> None:
@@ -245,21 +271,34 @@ class Replication:
     def _follow(self, flight: Flight, entry: Entry) -> None:
         flight.location = entry.location
         flight.number = entry.number
+        flight.context = entry.context
+
+    def _lags(self, name: str) -> bool:
+        return any(flight.lacks(name, self._core.me) for flight in self.flights.values())
 
     def _protected_up_to(self, flight: Flight) -> int:
-        """The highest number that as many holders have as the manager wants copies."""
-        holders = flight.holders(self._core.me)
-        need = self._core.settings.copies if flight.location.primary == self._core.me else 1
-        if flight.location.ended:
+        """The highest number that as many holders have as the manager wants copies, all that may be read among them;
+        after a hand-over, that the new primary has."""
+        location = flight.location
+        if location.primary != self._core.me:
+            return flight.acked.get(location.primary, 0)
+        need, holders = self._core.settings.copies, location.backups
+        if location.ended:
             need = min(need, max(1, len(holders)))
         acked = sorted((flight.acked.get(h, 0) for h in holders), reverse=True)
-        return acked[need - 1] if 0 < need <= len(acked) else 0
+        if not 0 < need <= len(acked):
+            return 0
+        awaited = self.readers.awaited(flight.key, holders) if self.readers.enabled else ()
+        return min((acked[need - 1], *(flight.acked.get(name, 0) for name in awaited)))
 
     def _evaluate(self, flight: Flight) -> None:
         """Answer whom the acknowledgements allow to; end the flight when all holders have everything."""
         if self._core.now_ms < flight.hold_until_ms:
             return
         protected = self._protected_up_to(flight)
+        flight.answered = max(flight.answered, protected)
+        if self.readers.enabled and protected >= flight.number > flight.confirmed:
+            self._confirm(flight)
         done = [w for w in flight.waiters if w.number <= protected]
         if done:
             flight.waiters = [w for w in flight.waiters if w.number > protected]
@@ -282,23 +321,42 @@ class Replication:
         if flight.numbers or flight.waiters or self.flights.get(flight.key) is not flight:
             return
         location = flight.location
-        if location.primary == self._core.me and not location.ended:
-            reachable = [b for b in location.backups if self._members.is_reachable(b)]
+        if location.primary != self._core.me:
+            if self.readers.enabled and any(flight.lacks(h, self._core.me) for h in self._reachable(flight)):
+                return
+        elif not location.ended:
+            reachable = self._reachable(flight)
             if any(flight.acked.get(b, 0) < flight.number for b in reachable):
                 return
-            surplus = len(location.backups) - self._core.settings.copies
             good = [b for b in reachable if self._is_good(b) and flight.acked.get(b, 0) >= flight.number]
-            if surplus > 0 and len(good) >= self._core.settings.copies:
-                # The newest are at the end: they were chosen because the older ones did not do.
-                kept = tuple(good[-self._core.settings.copies :])
+            # The newest are at the end: they were chosen because the older ones did not do.
+            kept = tuple(good[-self._core.settings.copies_wanted :])
+            if len(location.backups) > len(kept) >= self._core.settings.copies:
                 released = tuple(b for b in location.backups if b not in kept)
                 del self.flights[flight.key]
                 self._core.emit(c.Change(flight.key, c.SetBackups(kept, released)))
                 return
         del self.flights[flight.key]
 
+    def _reachable(self, flight: Flight) -> list[str]:
+        return [h for h in flight.holders(self._core.me) if self._members.is_reachable(h)]
+
+    def _confirm(self, flight: Flight) -> None:
+        """Everybody who may read this session has all of it: they may show it."""
+        flight.confirmed = flight.number
+        for name in self._reachable(flight):
+            self._to_confirm.setdefault(name, []).append((flight.key, flight.context))
+
+    def flush(self) -> None:
+        """Send what this turn has confirmed."""
+        confirmed, self._to_confirm = self._to_confirm, {}
+        for name, contexts in confirmed.items():
+            if self._members.is_reachable(name):
+                self._core.send(name, Confirm(tuple(contexts)))
+
     def _answer_unprotected(self, flight: Flight) -> None:
         """No second machine can take it now: say so, and remember that answers have left."""
+        flight.answered = flight.number
         waiters, flight.waiters = flight.waiters, []
         unmarked = tuple(n for n in flight.numbers if n not in flight.marked)
         if flight.location.ended or len(flight.location.backups) < self._core.settings.copies:
@@ -321,6 +379,7 @@ class Replication:
             return
         holds = (flight.hold_until_ms for flight in self.flights.values() if flight.hold_until_ms > now)
         self._next_tick_ms = min((now + TICK_MS, *holds))
+        self.readers.tick()
         for flight in list(self.flights.values()):
             if flight.hold_until_ms and now >= flight.hold_until_ms:
                 flight.hold_until_ms = 0

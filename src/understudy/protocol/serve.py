@@ -15,7 +15,7 @@ import msgspec
 
 from understudy import limits
 from understudy.model.commit import Outcome, found_by
-from understudy.model.entry import Entry, Role
+from understudy.model.entry import Context, Entry, Role
 from understudy.model.roles import copied
 from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
@@ -133,7 +133,7 @@ class Service:
         if self._members.in_minority:
             self._refuse(job)
             return
-        backups = self._members.place(job.key, self._core.settings.copies)
+        backups = self._members.place(job.key, self._core.settings.copies_wanted)
         if len(backups) < self._core.settings.copies:
             if self.is_joining and request.acknowledge is AcknowledgeMode.BACKUP:
                 self._retry(job)
@@ -317,10 +317,18 @@ class Service:
         elif outcome is FetchOutcome.UNAVAILABLE:
             self._retry(job)
         elif outcome is FetchOutcome.FOUND and message.delta is not None:
+            self._confirm(job, message.delta.context)
             _, entry = copied(None, message.delta, self._core.me, self._core.now_ms)
             self._jobs.relay_fetched(job, msgspec.structs.replace(message.answer, entry=entry), message)
         else:
+            if outcome is FetchOutcome.NOT_MODIFIED and isinstance(job.request, FetchRequest):
+                self._confirm(job, job.request.have)
             self._jobs.relay_fetched(job, message.answer, message)
+
+    def _confirm(self, job: Job, context: Context) -> None:
+        """The primary shows this much, so all who read the session have it: our copy may be shown in place again."""
+        if self._core.settings.everywhere:
+            self._core.emit(c.Change(job.key, c.ConfirmCopy(context)))
 
     def forwarded(self, sender: str, message: Forwarded) -> None:
         """Another member's answer to a commit."""

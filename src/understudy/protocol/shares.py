@@ -61,7 +61,7 @@ class Shares:
         if self._replication.protect(key, entry):
             self._moved = True
             return
-        if self._left <= 0:
+        if self._left <= 0 or self._core.settings.everywhere:
             return
         better = self._named(key, entry) if self._core.settings.computes_places else self._evener(key, entry)
         if better is not None:

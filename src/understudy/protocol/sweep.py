@@ -17,7 +17,7 @@ from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
 from understudy.protocol.members import Members
-from understudy.protocol.messages import Accessed, Forget
+from understudy.protocol.messages import Accessed, Forget, Item
 from understudy.protocol.replicate import Replication
 
 REAP_MS = 1_000
@@ -86,6 +86,17 @@ class Sweeps:
     def protect_all(self) -> None:
         """Give backups to all primaries here that lack one."""
         self._core.emit(c.Scan(c.ScanKind.LACKING, c.Protect()))
+        self._replication.readers.bring_all()
+
+    def bring(self, key: bytes, entry: Entry | None, to: str) -> None:
+        """One session whose primary is here, for a member that shall read it in place."""
+        if entry is None or entry.role is not Role.PRIMARY or entry.ended or not self._members.is_reachable(to):
+            return
+        self.note(key)
+        if to in entry.backups:
+            self._replication.recheck(key, entry, to)
+        else:
+            self._replication.protect(key, entry)
 
     def rechecked(self, key: bytes, purpose: c.Recheck, entry: Entry | None) -> None:
         """One entry that names a lost, returned or leaving member ("" is a retry of an inquiry)."""
@@ -157,6 +168,8 @@ class Sweeps:
             self._core.emit(c.Read(event.keys, purpose))
         if event.more:
             self._waiting.append(scan._replace(after=event.keys[-1]))
+        elif isinstance(purpose, c.BringAll):
+            self._replication.readers.brought(purpose)
         elif isinstance(purpose, c.Leave):
             self._leave_scanning = False
 
@@ -187,7 +200,8 @@ class Sweeps:
             if entry.ended or self._comparisons.is_compared(key):
                 self._core.emit(c.Change(key, c.Expire()))
         elif self._members.is_reachable(entry.primary):
-            self._comparisons.ask_about(key, entry, (entry.primary,), whole=True)
+            # It may have been used since; or its primary has expired it, and the word of that was lost.
+            self._comparisons.compare_with_primary(entry.primary, [Item(key, entry.epoch, {})])
         elif self._members.ready:
             self._inquiries.begin(key)
 

@@ -16,12 +16,19 @@ from understudy.errors import StoreError
 FILE_NAME = "leases"
 
 _MAGIC = b"ustlease"
-_NAME_BYTES = limits.MEMBER_NAME_CHARS_MAX
+_NAME_BYTES = limits.MEMBER_NAME_CHARS_MAX + 8
+"""With room for the mark of a read lease, and aligned."""
+_READING = "+"
 _SLOT_BYTES = _NAME_BYTES + 8
 _SLOTS_AT = 8
 _FILE_BYTES = _SLOTS_AT + limits.LEASE_SLOTS_MAX * _SLOT_BYTES
 # An expiry is read and written as one aligned machine word, so that nobody sees half of one.
 assert _SLOTS_AT % 8 == 0 and _SLOT_BYTES % 8 == 0, "the expiries on the lease board are not aligned"
+
+
+def reading_row(name: str) -> str:
+    """The row of a peer's read lease, beside that of its lease against successors. No member's name has that mark."""
+    return name + _READING
 
 
 class LeaseBoard:

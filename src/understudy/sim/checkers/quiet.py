@@ -24,7 +24,7 @@ def unprotected(world: World, keys: Iterable[bytes]) -> Iterator[str]:
     Cost: one look-up a session and machine.
     """
     machines = list(world.machines.values())
-    wanted = min(world.settings.copies, len(machines) - 1)
+    wanted = min(world.settings.copies_wanted, len(machines) - 1)
     for key in keys:
         held = [(machine, entry) for machine in machines if (entry := machine.store.read(key).entry) is not None]
         yield from _roles_of(key.hex()[:6], held, wanted)
