@@ -45,7 +45,8 @@ def _python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", *arguments)
 
 
-def _gunicorn(*arguments: str, application: str = WSGI, workers: int = 2) -> tuple[str, ...]:
+def gunicorn(*arguments: str, application: str = WSGI, workers: int = 2) -> tuple[str, ...]:
+    """Its command with these arguments."""
     # Its control socket has a default place that all gunicorns of one user share.
     common = ("--no-control-socket", "--workers", str(workers), "--graceful-timeout", "10")
     return _python("gunicorn", *common, "--bind", "127.0.0.1:{port}", *arguments, application)
@@ -65,13 +66,13 @@ def _uwsgi(*arguments: str) -> tuple[str, ...]:
 
 
 KINDS = (
-    Kind("gunicorn sync", _gunicorn()),
-    Kind("gunicorn gthread", _gunicorn("-k", "gthread", "--threads", "4")),
-    Kind("gunicorn gevent", _gunicorn("-k", "gevent")),
-    Kind("gunicorn asgi", _gunicorn("-k", "asgi", application=ASGI)),
-    Kind("gunicorn preload", _gunicorn("--preload", "-k", "gthread", "--threads", "4")),
-    Kind("gunicorn preload, warm", _gunicorn("--preload", "-k", "gthread", "--threads", "4"), is_warm=True),
-    Kind("gunicorn max-requests", _gunicorn("-k", "gthread", "--max-requests", "10"), recycles=True),
+    Kind("gunicorn sync", gunicorn()),
+    Kind("gunicorn gthread", gunicorn("-k", "gthread", "--threads", "4")),
+    Kind("gunicorn gevent", gunicorn("-k", "gevent")),
+    Kind("gunicorn asgi", gunicorn("-k", "asgi", application=ASGI)),
+    Kind("gunicorn preload", gunicorn("--preload", "-k", "gthread", "--threads", "4")),
+    Kind("gunicorn preload, warm", gunicorn("--preload", "-k", "gthread", "--threads", "4"), is_warm=True),
+    Kind("gunicorn max-requests", gunicorn("-k", "gthread", "--max-requests", "10"), recycles=True),
     Kind("uvicorn", _uvicorn(1), workers=1),
     Kind("uvicorn workers", _uvicorn(2)),
     Kind("hypercorn", _python("hypercorn", "--bind", "127.0.0.1:{port}", "--workers", "2", ASGI)),
@@ -84,8 +85,8 @@ KINDS = (
 )
 
 CONCURRENT = (
-    Kind("threads", _gunicorn("-k", "gthread", "--threads", "8", workers=1), workers=1),
-    Kind("greenlets", _gunicorn("-k", "gevent", workers=1), workers=1),
+    Kind("threads", gunicorn("-k", "gthread", "--threads", "8", workers=1), workers=1),
+    Kind("greenlets", gunicorn("-k", "gevent", workers=1), workers=1),
     Kind("asyncio", _uvicorn(1), workers=1),
 )
 """One process each, that serves several requests at once."""
@@ -146,6 +147,11 @@ class Server:
         processes.kill(self.member)
         if self._process is not None:
             self._process.wait(SECONDS)
+
+    def children(self) -> list[int]:
+        """The processes that the server has started and that live: gunicorn's workers."""
+        assert self._process is not None
+        return processes.children(self._process.pid)
 
     def agent(self) -> dict[str, Any]:
         """What the agent says; nothing if none runs."""

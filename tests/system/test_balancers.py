@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,3 +183,28 @@ def test_everything_works_without_stickiness(kind: str, cluster: Cluster) -> Non
                 cluster.kill(member)
                 if kind in CLOSES_BODIES:
                     assert all(user.get()["member"] != member for _ in NAMES)
+
+
+@pytest.mark.parametrize("kind", [one for one in EACH.args[1] if one.values[0] != "nginx"])
+def test_a_member_that_is_not_ready_gets_no_requests(kind: str, cluster: Cluster) -> None:
+    """With `--check` on a view that says whether the member is ready: one whose agent stands still gets none, its
+    users go on elsewhere; when it is ready again it is back. (nginx cannot check.)
+    """
+    with Balancer(kind, cluster, "--check", "/ready") as balancer:
+        user = User(balancer)
+        user.get("/login", name="anna")
+        victim = user.route
+        agent = cluster.agent_pid(victim)
+        assert agent is not None
+
+        def serve() -> set[str]:
+            return {User(balancer).get()["member"] for _ in range(6)}
+
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            cluster.wait(lambda: victim not in serve(), "the member gets no requests")
+            told = user.get("/push", name="list", value="1")
+            assert told["member"] != victim and told["before"]["user"] == "anna"
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        cluster.wait(lambda: serve() == set(NAMES), "the member is back")

@@ -6,8 +6,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +14,14 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from tests.system.cluster import free_ports, processes
+from tests.system.cluster import processes
+from tests.system.servers import Kind, Server, gunicorn
 
 from understudy.demo.browser import Browser
-from understudy.demo.doors import answers
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 30.0
+WORKERS = 4
+NO_SETTINGS = {"UNDERSTUDY_MEMBER": "", "UNDERSTUDY_PROTECTED_HEADER": ""}
 
 COUNTING_APP = """
 from flask import Flask, session
@@ -38,89 +37,38 @@ def count():
 """
 
 
-class Server:
-    """gunicorn with four workers in a directory of its own, with no settings but where the store is."""
-
-    def __init__(self, directory: Path, source: str, *arguments: str) -> None:
-        (directory / "app.py").write_text(source)
-        self.directory = directory
-        self.store = directory / "store"
-        self.port = free_ports(1)[0]
-        self._arguments = arguments
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
-        paths = [str(ROOT / "src"), *filter(None, [inherited.get("PYTHONPATH")])]
-        home = {"HOME": str(self.directory), "PYTHONPATH": os.pathsep.join(paths)}
-        return inherited | home | {"UNDERSTUDY_DIR": str(self.store)}
-
-    def start(self) -> None:
-        bind = f"127.0.0.1:{self.port}"
-        with (self.directory / "out").open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--workers", "4", *self._arguments, "--bind", bind, "app:app"],
-                cwd=self.directory,
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self.wait(lambda: answers(self.port), "the server answers")
-        self.wait(lambda: len(self.workers()) == 4, "four workers are there")
-
-    def workers(self) -> list[int]:
-        assert self._process is not None
-        return processes.children(self._process.pid)
-
-    def stop(self) -> None:
-        """As a deployment does it."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(SECONDS)
-
-    def kill(self) -> None:
-        """Everything at once, in the middle of whatever it does."""
-        processes.kill(self.store)
-        if self._process is not None:
-            self._process.wait(SECONDS)
-
-    def wait(self, holds: Callable[[], bool], what: str) -> None:
-        deadline_s = time.monotonic() + SECONDS
-        while not holds():
-            assert time.monotonic() < deadline_s, f"not within {SECONDS} s: {what}\n{self.output()}"
-            time.sleep(0.02)
-
-    def output(self) -> str:
-        return (self.directory / "out").read_text()
-
-    def check(self) -> None:
-        """The store passes its check."""
-        result = subprocess.run(
-            [sys.executable, "-m", "understudy", "check"],
-            cwd=self.directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-
-
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Makes servers that end with the test."""
+    """Makes servers that end with the test: gunicorn, with no settings but where the store is."""
     made: list[Server] = []
 
     def make(source: str, *arguments: str) -> Server:
-        server = Server(tmp_path, source, *arguments)
+        kind = Kind("gunicorn", gunicorn(*arguments, application="app:app", workers=WORKERS))
+        server = Server(tmp_path / "s", kind, NO_SETTINGS)
+        (server.directory / "app.py").write_text(source)
         made.append(server)
         server.start()
+        wait_for_workers(server)
         return server
 
     yield make
     for server in made:
         server.kill()
+
+
+def wait_for_workers(server: Server) -> None:
+    server.wait(lambda: len(server.children()) == WORKERS, "all workers are there")
+
+
+def start_again(server: Server) -> None:
+    server.start()
+    wait_for_workers(server)
+
+
+def stop(server: Server) -> None:
+    """As a deployment does it."""
+    server.terminate()
+    server.wait_for_end()
 
 
 def readme_app() -> str:
@@ -146,7 +94,7 @@ def test_the_readme_app_shares_its_sessions(make: Callable[..., Server]) -> None
     assert [visits(server, anna) for _ in range(40)] == list(range(1, 41))
     assert visits(server, berta) == 1
     assert anna.set_cookies == 1
-    assert len(processes.of_member(server.store)) == 5, "the server and four workers"
+    assert len(processes.of_member(server.member)) == 1 + WORKERS, "the server and four workers"
 
 
 def test_sessions_outlive_every_process(make: Callable[..., Server]) -> None:
@@ -156,24 +104,24 @@ def test_sessions_outlive_every_process(make: Callable[..., Server]) -> None:
     for _ in range(4):
         number += 1
         assert visits(server, browser) == number
-        os.kill(server.workers()[0], signal.SIGKILL)
-        server.wait(lambda: len(server.workers()) == 4, "four workers again")
-    for end in (server.stop, server.kill, server.kill):
+        os.kill(server.children()[0], signal.SIGKILL)
+        wait_for_workers(server)
+    for end in (stop, Server.kill, Server.kill):
         number += 1
         assert visits(server, browser) == number
-        end()
+        end(server)
         server.check()
-        server.start()
+        start_again(server)
     assert visits(server, browser) == number + 1
 
 
 def test_sessions_outlive_recycling(make: Callable[..., Server]) -> None:
     """Workers that gunicorn replaces after every few requests take no session with them."""
     server = make(readme_app(), "--max-requests", "5")
-    before = set(server.workers())
+    before = set(server.children())
     browser = Browser()
     assert [visits(server, browser) for _ in range(60)] == list(range(1, 61))
-    assert not before & set(server.workers()), "no worker was replaced"
+    assert not before & set(server.children()), "no worker was replaced"
 
 
 def test_workers_die_in_the_middle_of_writes(make: Callable[..., Server]) -> None:
@@ -202,8 +150,8 @@ def test_workers_die_in_the_middle_of_writes(make: Callable[..., Server]) -> Non
         before = sum(answered)
         server.wait(lambda before=before: sum(answered) > before + 20, "visitors are served")
         time.sleep(chance.random() * 0.02)
-        os.kill(chance.choice(server.workers()), signal.SIGKILL)
-        server.wait(lambda: len(server.workers()) == 4, "four workers again")
+        os.kill(chance.choice(server.children()), signal.SIGKILL)
+        wait_for_workers(server)
     end.set()
     for thread in threads:
         thread.join()
