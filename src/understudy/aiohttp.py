@@ -13,7 +13,8 @@ committed: its middleware does not call a storage for them.)
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import MutableMapping
+from typing import Any, cast
 
 import aiohttp_session
 from aiohttp import web
@@ -120,7 +121,9 @@ class UnderstudyStorage(aiohttp_session.AbstractStorage):
 
     async def load_session(self, request: web.Request) -> AiohttpSession:
         """A session whose primary is here costs a look-up in memory, another one is fetched."""
-        session = self._runtime.client().begin(request.cookies.get(self.cookie_name, ""))
+        cookie = request.cookies.get(self.cookie_name, "")
+        attributes = cast(MutableMapping[str, Any], request)
+        session = self._runtime.client().begin(cookie, attributes, path=request.path)
         if session.visit.cookie:
             await session.preload()
         return AiohttpSession(session, max_age=self.max_age)

@@ -64,7 +64,7 @@ class SessionMiddleware:
             await self._app(scope, receive, send)
             return
         client = self._runtime.client()
-        session = client.begin(cookie_of(scope, client.config.cookie_name), clear_ends=True)
+        session = client.begin(cookie_of(scope, client.config.cookie_name), scope, clear_ends=True)
         scope["session"] = session
         response = AsgiResponse(client, session, scope, send, is_persistent=self._is_persistent)
         if session.visit.cookie:

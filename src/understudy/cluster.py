@@ -8,6 +8,7 @@ from understudy.client.named_map import NamedLayout
 from understudy.client.replicated_map import LazyReplicatedMap
 from understudy.client.runtime import Runtime
 from understudy.client.sessions_map import SessionsLayout
+from understudy.client.statistics import Figures
 from understudy.config import load
 from understudy.errors import AgentUnavailable, SessionUnavailable, StoreError
 
@@ -68,6 +69,14 @@ class Cluster:
             return bool(self.status().get("ready", True))
         except (AgentUnavailable, SessionUnavailable, StoreError):
             return False
+
+    def statistics(self) -> Figures:
+        """What this application's requests did with their sessions in this process, and how long that took."""
+        return self.runtime.client().statistics.figures
+
+    def reset_statistics(self) -> None:
+        """Begin to count anew."""
+        self.runtime.client().statistics.reset()
 
     def status(self) -> dict[str, Any]:
         """What ``understudy status --json`` shows: members, their standing, sessions per role.

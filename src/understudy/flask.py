@@ -87,7 +87,7 @@ class UnderstudyInterface(SessionInterface):
     def open_session(self, app: Flask, request: Request) -> SessionMixin:
         """Nothing is looked up before the session is used."""
         cookie = request.cookies.get(self.get_cookie_name(app), "")
-        return cast(SessionMixin, FlaskSession(self._runtime.client().begin(cookie)))
+        return cast(SessionMixin, FlaskSession(self._runtime.client().begin(cookie, request.environ)))
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Commit, then send the cookie if it changed or Flask wants it sent."""

@@ -36,6 +36,10 @@ CONFIG_FILE_BYTES_MAX = 1 << 20
 
 SESSION_BYTES_MAX = 1 << 20
 """Default of ``session_bytes_max``: a session is replicated whole when a copy is new."""
+SESSION_BYTES_WARN_PERCENT = 80
+"""Of ``session_bytes_max``: above it a line in the log names the largest attributes, while requests still succeed."""
+SESSION_BYTES_WARN_EVERY_MS = 600_000
+"""Between two such lines of one application in one process: it is one fault, however many sessions have it."""
 ATTRIBUTES_MAX = 4096
 """Attributes of one session; bounds the work of one merge."""
 ATTRIBUTE_NAME_CHARS_MAX = 256

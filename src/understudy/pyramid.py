@@ -72,7 +72,7 @@ class UnderstudySessionFactory:
     def __call__(self, request: Any) -> PyramidSession:
         """Called when the application first asks for ``request.session``. Raises: HTTPServiceUnavailable."""
         client = self._runtime.client()
-        session = client.begin(request.cookies.get(client.config.cookie_name, ""))
+        session = client.begin(request.cookies.get(client.config.cookie_name, ""), request.environ)
         try:
             found = PyramidSession(session, client, is_new=session.is_new, max_age_s=self._max_age_s)
         except REFUSALS as error:

@@ -93,7 +93,8 @@ class UnderstudyInterface(SessionInterface):
 
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> SessionMixin:
         """A session whose primary is here costs a look-up in memory, another one is fetched."""
-        session = self._runtime.client().begin(request.cookies.get(self.get_cookie_name(app), ""))
+        cookie = request.cookies.get(self.get_cookie_name(app), "")
+        session = self._runtime.client().begin(cookie, cast(dict[str, Any], request.scope))
         if session.visit.cookie:
             await session.preload()
         return cast(SessionMixin, FlaskSession(session))

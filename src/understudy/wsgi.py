@@ -44,7 +44,7 @@ class SessionMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         client = self._runtime.client()
         cookie = cookie_in(environ.get("HTTP_COOKIE", ""), client.config.cookie_name)
-        session = environ[SESSION] = client.begin(cookie)
+        session = environ[SESSION] = client.begin(cookie, environ)
         response = _Response(client, session, environ, start_response)
         try:
             parts = self._app(environ, response.start)

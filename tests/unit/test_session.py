@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
+import pydantic
 import pytest
 from tests.workers import Clock, Worker, local_worker
 
@@ -243,6 +244,77 @@ def test_inner_fields_that_a_type_does_not_know_survive_its_change(worker: Worke
     session.as_type(Profile).known.name = "augusta"
     worker.finish(session)
     assert worker.begin(cookie)["known"] == {"name": "augusta", "since": 1843}
+
+
+class Basket(TypedDict):
+    user: str
+    lines: list[str]
+
+
+@dataclass
+class BasketClass:
+    user: str
+    lines: list[str]
+
+
+class BasketStruct(msgspec.Struct):
+    user: str
+    lines: list[str]
+
+
+class BasketModel(pydantic.BaseModel):
+    user: str
+    lines: list[str]
+    since: datetime | None = None
+
+
+@pytest.mark.parametrize("type_", [Basket, BasketClass, BasketStruct, BasketModel], ids=lambda type_: type_.__name__)
+def test_a_session_is_seen_as_any_kind_of_type(worker: Worker, type_: Any) -> None:
+    """TypedDict, dataclass, msgspec Struct and pydantic model: changes of their fields are written, and no others."""
+    cookie = worker.request(user="ada", lines=["tea"], theme="dark")
+    session = worker.begin(cookie)
+    basket = session.as_type(type_)
+    user, lines = (basket["user"], basket["lines"]) if type_ is Basket else (basket.user, basket.lines)
+    assert (user, lines) == ("ada", ["tea"])
+    lines.append("milk")
+    worker.finish(session)
+    assert list(commits(worker)[-1].commit.sets) == ["lines"]
+    assert dict(worker.begin(cookie)) == {"user": "ada", "lines": ["tea", "milk"], "theme": "dark"}
+    before = len(worker.asked)
+    session = worker.begin(cookie)
+    session.as_type(type_)
+    worker.finish(session)
+    assert len(worker.asked) == before, "what was only looked at is not written"
+
+
+@pytest.mark.parametrize("type_", [Basket, BasketClass, BasketStruct, BasketModel], ids=lambda type_: type_.__name__)
+def test_a_session_that_does_not_fit_is_an_error_without_its_values(worker: Worker, type_: Any) -> None:
+    """The message names the place and not what is there: messages end up in logs."""
+    cookie = worker.request(user="ada", lines="the secret of ada")
+    with pytest.raises(ValueUndecodable, match="lines") as raised:
+        worker.begin(cookie).as_type(type_)
+    assert "secret" not in str(raised.value) and raised.value.__suppress_context__ | (type_ is not BasketModel)
+
+
+class Address(pydantic.BaseModel):
+    city: str
+    zip_code: str = pydantic.Field(default="", alias="zip")
+
+
+class Person(pydantic.BaseModel):
+    address: Address
+    since: datetime
+
+
+def test_a_pydantic_models_aliases_and_inner_models_are_kept(worker: Worker) -> None:
+    """The attributes have the names that the model reads; values keep their types."""
+    since = datetime(1843, 7, 10, tzinfo=UTC)
+    cookie = worker.request(address={"city": "Basel", "zip": "4000", "floor": 2}, since=since)
+    session = worker.begin(cookie)
+    person = session.as_type(Person)
+    person.address.zip_code = "4001"
+    worker.finish(session)
+    assert dict(worker.begin(cookie)) == {"address": {"city": "Basel", "zip": "4001", "floor": 2}, "since": since}
 
 
 def test_counters_are_exact_between_requests_under_way(worker: Worker) -> None:

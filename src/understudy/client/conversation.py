@@ -19,12 +19,12 @@ import msgspec
 from understudy import limits
 from understudy.client.draft import Changes, Draft
 from understudy.client.in_place import look
+from understudy.client.sizes import too_large
 from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
 from understudy.errors import (
     SessionConflict,
     SessionEnded,
     SessionPartitioned,
-    SessionTooLarge,
     SessionUnavailable,
     SessionUnprotected,
     StoreFull,
@@ -171,7 +171,12 @@ def commit(
             return outcome
         visit.ends, visit.removed, visit.wrote = None, True, True
         visit.opened = visit.opened._replace(protected=isinstance(answer, CommitAnswer) and answer.protected)
-    changes = visit.draft.changes()
+    changes = _stored(world, visit.draft.changes())
+    if visit.read_only and not (conditional or visit.rotates or visit.creates):
+        visit.dropped = (*changes.sets, *changes.deletes)
+        if visit.exists and visit.opened.unsettled:
+            yield from _settle(world, visit)
+        return None
     planned = _planned(world, visit, changes, late=late, conditional=conditional)
     if planned is None:
         if visit.exists:
@@ -195,6 +200,7 @@ def commit(
         # Another rotation came between: its cookie is on the way, ours would overwrite it.
         place = visit.opened._replace(opening=Opening.GRACE)
     _take_in(world, visit, place, wanted, answer)
+    visit.sizes = sizes
     if visit.opened.unsettled and world.settings.acknowledge is not AcknowledgeMode.BACKUP:
         yield from _settle(world, visit)
     _raise_wrong(changes)
@@ -237,6 +243,14 @@ def transact(world: World, visit: Visit, change: Callable[[], _Result]) -> Conve
 
 
 # --- committing ------------------------------------------------------------------------------------------------------
+
+
+def _stored(world: World, changes: Changes) -> Changes:
+    """What is to be stored of the changes: all, but for attributes that ``attribute_filter`` leaves out."""
+    wanted = world.settings.attribute_filter
+    if wanted is None:
+        return changes
+    return changes._replace(sets={name: value for name, value in changes.sets.items() if wanted.fullmatch(name)})
 
 
 def _planned(
@@ -369,16 +383,6 @@ def checked(world: World, answer: Answer, sizes: Mapping[str, int]) -> Outcome:
             raise SessionUnprotected(f'no backup took the change in time (unprotected = "refuse"); {doubt}')
         raise SessionUnavailable(f"no member that may change the session answers now; {doubt}")
     return answer.outcome
-
-
-def too_large(sizes: Mapping[str, int], bytes_max: int, what: str = "the session") -> SessionTooLarge:
-    """The error that names the largest attributes."""
-    own = sorted(((size, name) for name, size in sizes.items() if name.isprintable()), reverse=True)
-    largest = ", ".join(f"{name!r} with {size}" for size, name in own[:3])
-    return SessionTooLarge(
-        f"{what} would have {sum(sizes.values())} bytes in {len(sizes)} attributes; the most is {bytes_max}"
-        f" (session_bytes_max) and {limits.ATTRIBUTES_MAX} attributes. Its largest, in bytes: {largest}"
-    )
 
 
 def _is_current(world: World, place: Opened, wanted: Commit) -> Conversation[bool]:

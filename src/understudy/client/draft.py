@@ -75,7 +75,7 @@ class Draft:
             with suppress(ValueUndecodable):
                 found[name] = self.get(name)
         typed: _Typed = values.convert(found, type_)
-        self._typed.append((typed, _fields(typed)))
+        self._typed.append((typed, values.fields(typed)))
         return typed
 
     def set(self, name: str, value: Any) -> None:
@@ -188,7 +188,7 @@ class Draft:
         wrong = None
         for index, (typed, before) in enumerate(self._typed):
             try:
-                now = _fields(typed)
+                now = values.fields(typed)
             except ValueNotSupported as error:
                 wrong = wrong or error
                 continue
@@ -208,12 +208,6 @@ class Draft:
 def shown(siblings: tuple[Sibling, ...]) -> Sibling:
     """The one that a reader sees."""
     return siblings[0] if len(siblings) == 1 else max(siblings, key=lambda sibling: sibling.rank)
-
-
-def _fields(typed: Any) -> dict[str, Any]:
-    """The fields of a typed view as plain values, of its own."""
-    fields: dict[str, Any] = values.decode(values.encode(typed, attribute=type(typed).__name__), attribute="")
-    return fields
 
 
 def _overlaid(held: Any, before: Any, now: Any) -> Any:

@@ -20,10 +20,10 @@ from understudy.client.conversation import (
     overwrite,
     read_entry,
     settle,
-    too_large,
 )
 from understudy.client.draft import Changes, Draft
 from understudy.client.runtime import Client, Runtime
+from understudy.client.sizes import too_large
 from understudy.client.visit import NO_SESSION, World
 from understudy.errors import SessionConflict, SessionEnded
 from understudy.model.commit import Commit, Creation, Outcome, dots_of

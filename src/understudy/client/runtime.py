@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from understudy import limits
 from understudy.client import drivers
 from understudy.client.conversation import Answer, Ask, Conversation, commit
 from understudy.client.member import member_of
 from understudy.client.session import Session
-from understudy.client.visit import Settings, Views, Visit, World
+from understudy.client.sizes import largest
+from understudy.client.statistics import Commits, Statistics
+from understudy.client.visit import Opened, Settings, Views, Visit, World
 from understudy.config import Config
 from understudy.errors import AgentUnavailable, SessionUnavailable, StoreFull
+from understudy.model.entry import Role
 from understudy.model.ids import Keys
 from understudy.protocol.messages import AcknowledgeMode
 
@@ -23,6 +29,8 @@ _LOG = logging.getLogger("understudy")
 
 REFUSALS = (SessionUnavailable, AgentUnavailable, StoreFull)
 """What an adapter answers with 503 and ``Retry-After``, leaving the cookie alone."""
+SHOWN_MAX = 5
+"""Names in a line of the log."""
 RETRY_AFTER_S = SessionUnavailable.retry_after_s
 REFUSAL_TEXT = "The session cannot be reached just now. Please try again in a moment.\n"
 """What that answer says: plain text, and nothing of what the application wanted to say."""
@@ -61,10 +69,34 @@ class Client:
             settings=settings_of(config),
             random_bytes=os.urandom,
         )
+        self.statistics = Statistics()
+        self._read_only = re.compile(config.read_only_paths) if config.read_only_paths else None
+        self._warns_large_ms = 0
 
-    def begin(self, cookie: str, *, clear_ends: bool = False) -> Session:
-        """The session of a request that came with this cookie; loaded when it is first used. Cost: nothing yet."""
-        return Session(Visit(cookie), self, clear_ends=clear_ends)
+    def begin(
+        self,
+        cookie: str,
+        request: MutableMapping[str, Any] | None = None,
+        *,
+        path: str | None = None,
+        clear_ends: bool = False,
+    ) -> Session:
+        """The session of a request that came with this cookie; loaded when it is first used. Cost: about 1 µs.
+
+        Args:
+            request: its WSGI environ, ASGI scope or other mapping for attributes, where ``primary_indicator`` is put.
+                None: it is no request, and is not counted as one.
+            path: for ``read_only_paths``; None: as the environ or scope has it.
+        """
+        visit = Visit(cookie)
+        if self._read_only is not None:
+            whole = path if path is not None else _path_of(request or {})
+            visit.read_only = self._read_only.fullmatch(whole) is not None
+        if self.config.primary_indicator and request is not None:
+            visit.tells = partial(self._indicate, request)
+        if request is not None:
+            self.statistics.begun(visit)
+        return Session(visit, self, clear_ends=clear_ends)
 
     def finish(self, session: Session, *, late: bool = False) -> None:
         """Commit what the request changed, before its response leaves; ``late``: it has left already.
@@ -73,19 +105,49 @@ class Client:
         """
         if session.loaded:
             _warn_if_too_late(session, late)
-            self.run(commit(self.world, session.visit, late=late))
+            with Commits(self.statistics, session):
+                self.run(commit(self.world, session.visit, late=late))
+            self._maybe_warn(session.visit)
 
     async def afinish(self, session: Session, *, late: bool = False) -> None:
         """The same in an event loop."""
         if session.loaded:
             _warn_if_too_late(session, late)
-            await self.arun(commit(self.world, session.visit, late=late))
+            with Commits(self.statistics, session):
+                await self.arun(commit(self.world, session.visit, late=late))
+            self._maybe_warn(session.visit)
 
     def run(self, conversation: Conversation[_Result]) -> _Result:
         return drivers.run(conversation, self.member.ask)
 
     async def arun(self, conversation: Conversation[_Result]) -> _Result:
         return await drivers.arun(conversation, self.member.aask)
+
+    def _indicate(self, attributes: MutableMapping[str, Any], opened: Opened) -> None:
+        """Tell, in an attribute of the request, whether this member is the primary of the session that it opened."""
+        if opened.session_id is not None:
+            attributes[self.config.primary_indicator or ""] = opened.role is Role.PRIMARY
+
+    def _maybe_warn(self, visit: Visit) -> None:
+        if visit.dropped:
+            _LOG.warning(
+                "a request changed its session under a path of read_only_paths, which was not committed; the"
+                " attributes: %s",
+                ", ".join(map(repr, visit.dropped[:SHOWN_MAX])),
+            )
+            visit.dropped = ()
+        total, most = sum(visit.sizes.values()), self.config.session_bytes_max
+        if total * 100 < most * limits.SESSION_BYTES_WARN_PERCENT:
+            return
+        now_ms = self.member.store.now_ms()
+        if now_ms >= self._warns_large_ms:
+            self._warns_large_ms = now_ms + limits.SESSION_BYTES_WARN_EVERY_MS
+            _LOG.warning(
+                "a session has %d bytes; above %d (session_bytes_max) it is refused. Its largest, in bytes: %s",
+                total,
+                most,
+                largest(visit.sizes),
+            )
 
 
 stand_in: Callable[[Runtime], Client] | None = None
@@ -123,6 +185,12 @@ class Runtime:
         self._client = None
 
 
+def _path_of(request: MutableMapping[str, Any]) -> str:
+    """The whole path, also below the place where the application is mounted."""
+    path = request.get("path")
+    return str(path if path is not None else f"{request.get('SCRIPT_NAME', '')}{request.get('PATH_INFO', '')}")
+
+
 def settings_of(config: Config) -> Settings:
     """What conversations need of the configuration."""
     return Settings(
@@ -135,6 +203,7 @@ def settings_of(config: Config) -> Settings:
         grace_ms=config.rotation_grace_ms,
         touch_every_ms=config.touch_every_ms,
         session_bytes_max=config.session_bytes_max,
+        attribute_filter=re.compile(config.attribute_filter) if config.attribute_filter else None,
     )
 
 

@@ -193,7 +193,7 @@ class Session(MutableMapping[str, Any]):
         return await self._runs.arun(transact(self._runs.world, self._ready(), lambda: change(self)))
 
     def as_type(self, type_: type[_Typed]) -> _Typed:
-        """The session as a dataclass, msgspec Struct or TypedDict; what is changed in it is changed in the session.
+        """The session as a dataclass, TypedDict, msgspec Struct or pydantic model; changes in it are the session's.
 
         Attributes and inner fields that the type does not know stay as they are. Raises: ValueUndecodable.
         """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -31,6 +32,8 @@ class Settings(NamedTuple):
     grace_ms: int
     touch_every_ms: int
     session_bytes_max: int
+    attribute_filter: re.Pattern[str] | None = None
+    """Of attributes' whole names: others are not stored. None: all are."""
 
 
 class Reads(Protocol):
@@ -96,9 +99,12 @@ class Visit:
     """One request's dealings with its session."""
 
     __slots__ = (
+        "began_s",
         "cookie",
+        "counted",
         "creates",
         "draft",
+        "dropped",
         "ended",
         "ends",
         "fences",
@@ -106,8 +112,11 @@ class Visit:
         "idle_timeout_ms",
         "opened",
         "principal",
+        "read_only",
         "removed",
         "rotates",
+        "sizes",
+        "tells",
         "wrote",
     )
 
@@ -119,6 +128,12 @@ class Visit:
         self.found_accessed_ms = 0
         """When the session was last used before, as far as that is recorded."""
         self.draft = Draft({})
+        self.read_only = False
+        """Its path is one of ``read_only_paths``: it changes no attribute and records no access."""
+        self.tells: Callable[[Opened], object] | None = None
+        """Who is told what was opened."""
+        self.began_s = 0.0
+        """When the request began, on the clock that times are taken with; 0 once it was counted as one that used it."""
 
         # What the request wants.
         self.ends: Opened | None = None
@@ -139,10 +154,18 @@ class Visit:
         """This request has ended its session."""
         self.wrote = False
         """Something was committed."""
+        self.counted = False
+        """The statistics know that."""
+        self.dropped: tuple[str, ...] = ()
+        """Attributes that it changed although it is ``read_only``; nothing of that was committed."""
+        self.sizes: Mapping[str, int] = {}
+        """Bytes of each attribute after its last commit; empty if it made none."""
 
     def found(self, opened: Opened) -> None:
         """Begin to work on what was opened."""
         self.opened = opened
+        if self.tells is not None:
+            self.tells(opened)
         self.found_accessed_ms = opened.times.accessed_ms
         self.draft = Draft({} if opened.opening is Opening.FENCED else opened.attributes)
 

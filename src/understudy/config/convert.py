@@ -53,6 +53,8 @@ def convert(option: Option, value: object, *, text: bool, directory: Path) -> ob
             return _addresses(value, text)
         case "path":
             return _path(value, directory)
+        case "regex":
+            return _regex(value)
 
 
 def _string(option: Option, value: object) -> str:
@@ -60,6 +62,16 @@ def _string(option: Option, value: object) -> str:
         raise ValueError('is not text; write it between quotes, like "name"')
     if option.pattern is not None and not re.fullmatch(option.pattern, value):
         raise ValueError(f"is not allowed; it must be: {option.rule}")
+    return value
+
+
+def _regex(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError('is not text; write it between quotes, like "/static/.*"')
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
     return value
 
 

@@ -10,7 +10,18 @@ from understudy.config.parse import format_size
 
 Table = Literal["cluster", "manager", "cookie", "store"]
 Kind = Literal[
-    "str", "bool", "int", "milliseconds", "duration", "size", "choice", "address", "addresses", "path", "secure"
+    "str",
+    "bool",
+    "int",
+    "milliseconds",
+    "duration",
+    "size",
+    "choice",
+    "address",
+    "addresses",
+    "path",
+    "secure",
+    "regex",
 ]
 Scope = Literal["member", "request"]
 
@@ -303,6 +314,33 @@ _MANAGER = (
         "largest session; a larger one is refused",
         minimum=1024,
         maximum=limits.FRAME_BYTES_MAX // 2,  # a whole session travels in one frame, beside its names and header
+    ),
+    Option(
+        "read_only_paths",
+        "manager",
+        "regex",
+        None,
+        "regular expression of whole paths whose requests neither change nor renew their session",
+        scope="request",
+        optional=True,
+    ),
+    Option(
+        "attribute_filter",
+        "manager",
+        "regex",
+        None,
+        "regular expression of whole attribute names; attributes of other names end with their request",
+        scope="request",
+        optional=True,
+    ),
+    Option(
+        "primary_indicator",
+        "manager",
+        "str",
+        None,
+        "name of a request attribute (environ, scope) that says whether this member is the session's primary",
+        scope="request",
+        optional=True,
     ),
     Option(
         "protected_header",

@@ -69,6 +69,9 @@ class Config:
     rotation_grace_ms: int
     touch_every_ms: int
     session_bytes_max: int
+    read_only_paths: str | None
+    attribute_filter: str | None
+    primary_indicator: str | None
     protected_header: bool
     cookie_name: str
     cookie_path: str

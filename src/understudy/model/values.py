@@ -93,17 +93,42 @@ def differs(stored: bytes, value: object, *, attribute: str) -> bytes | None:
 
 
 def convert(value: Any, type_: Any) -> Any:
-    """Give a decoded value as a dataclass, msgspec Struct, Enum, TypedDict or any other type that msgspec knows.
+    """Give a decoded value as a dataclass, msgspec Struct, Enum, TypedDict or any other type that msgspec knows, or as
+    a pydantic model, which is known by its ``model_validate``.
 
     Raises:
         ValueUndecodable: the value does not fit the type; the message names the place inside it.
         TypeError: msgspec does not support the type itself, such as an Enum of other than only str or only int values.
     """
+    validate = getattr(type_, "model_validate", None)
+    if validate is not None:
+        try:
+            return validate(value)
+        except ValueError as cause:
+            raise ValueUndecodable(f"the stored value does not fit {type_.__qualname__}: {_reasons(cause)}") from None
     try:
         return msgspec.convert(value, type_, builtin_types=(bytes, datetime, date, time, timedelta, Decimal, UUID))
     except msgspec.ValidationError as cause:
         name = type_.__qualname__ if isinstance(type_, type) else str(type_)
         raise ValueUndecodable(f"the stored value does not fit {name}: {cause}") from cause
+
+
+def fields(typed: Any) -> dict[str, Any]:
+    """The fields of what ``convert`` gave, as plain values of their own. Raises: ValueNotSupported."""
+    dump = getattr(typed, "model_dump", None)
+    plain = typed if dump is None else dump(by_alias=True)
+    kind = type(typed).__name__
+    found: dict[str, Any] = decode(encode(plain, attribute=kind), attribute=kind)
+    return found
+
+
+def _reasons(cause: ValueError) -> str:
+    """What pydantic finds wrong and where, without the values: messages end up in logs."""
+    errors = getattr(cause, "errors", None)
+    if errors is None:
+        return type(cause).__name__
+    found = errors(include_input=False, include_context=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in found[:3])
 
 
 def _is_immutable(value: object, levels_left: int) -> bool:
