@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def litestar_call(loop: Loop, **options: Any) -> Call:
 
     @get("/{path:path}", media_type=MediaType.TEXT)
     async def view(request: Request[Any, Any, Any]) -> str:
-        if not isinstance(request.scope.get("session"), dict):
+        if not isinstance(request.scope.get("session"), MutableMapping):
             request.set_session({})
         return await arun(script(request.url.path, request.session, request.clear_session, nothing))
 
@@ -99,38 +99,40 @@ def pyramid_call(install: Callable[[Any], object]) -> Call:
     return wsgi_call(app)
 
 
-def configure_django(base: Path, redis_url: str) -> None:
-    """Once in a process: a database and a directory of its own, and a cache on redis, or in memory without one."""
+DJANGOS_MIDDLEWARE = "django.contrib.sessions.middleware.SessionMiddleware"
+
+
+def configure_django(base: Path | None = None, redis_url: str = "") -> None:
+    """Once in a process; later calls do nothing. ``base`` and ``redis_url``: for Django's own engines."""
     import django
     from django.conf import settings
     from django.core.management import call_command
 
-    cache = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    if redis_url:
-        cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_url}
-    (base / "django").mkdir()
-    settings.configure(
-        SECRET_KEY="not a secret: for races only",
-        ALLOWED_HOSTS=["*"],
-        ROOT_URLCONF=__name__,
-        INSTALLED_APPS=["django.contrib.sessions"],
-        MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(base / "django.sqlite3")}},
-        CACHES={"default": cache},
-        SESSION_FILE_PATH=str(base / "django"),
-    )
+    if settings.configured:
+        return
+    options: dict[str, Any] = {"SECRET_KEY": "not a secret: for races only", "ALLOWED_HOSTS": ["*"]}
+    if base is not None:
+        (base / "django").mkdir()
+        options |= {
+            "INSTALLED_APPS": ["django.contrib.sessions"],
+            "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(base / "django.sqlite3")}},
+            "CACHES": {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis_url}},
+            "SESSION_FILE_PATH": str(base / "django"),
+        }
+    settings.configure(**options)
     django.setup()
-    if redis_url:
+    if base is not None:
         call_command("migrate", verbosity=0)
 
 
-def django_call(engine: str) -> Call:
-    """``request.session.flush()`` is what ``django.contrib.auth.logout`` does. Raises: if Django is not configured."""
-    from django.conf import settings
+@contextmanager
+def django_call(engine: str, middleware: str = DJANGOS_MIDDLEWARE) -> Iterator[Call]:
+    """``request.session.flush()`` is what ``django.contrib.auth.logout`` does."""
     from django.core.handlers.wsgi import WSGIHandler
+    from django.test import override_settings
 
-    settings.SESSION_ENGINE = engine  # read when the handler makes its middlewares
-    return wsgi_call(WSGIHandler())
+    with override_settings(SESSION_ENGINE=engine, MIDDLEWARE=[middleware], ROOT_URLCONF=__name__):
+        yield wsgi_call(WSGIHandler())
 
 
 class _Patterns:

@@ -50,6 +50,8 @@ def _frameworks(loop: Loop) -> dict[str, Make]:
         "Flask": lambda cluster: nullcontext(apps.flask_call(_flask)),
         "Quart": lambda cluster: nullcontext(apps.quart_call(loop, _quart)),
         "Starlette": lambda cluster: nullcontext(apps.starlette_call(loop, _starlette)),
+        "Litestar": lambda cluster: nullcontext(_litestar(loop)),
+        "Django": lambda cluster: _django(),
         "aiohttp": lambda cluster: _aiohttp(loop, cluster),
         "Pyramid": lambda cluster: nullcontext(apps.pyramid_call(lambda config: config.include("understudy.pyramid"))),
         "plain WSGI": lambda cluster: nullcontext(apps.plain_wsgi_call(_wsgi, "understudy.session", "invalidate")),
@@ -72,6 +74,17 @@ def _starlette(app: Any) -> None:
     from understudy.asgi import SessionMiddleware
 
     app.add_middleware(SessionMiddleware)
+
+
+def _litestar(loop: Loop) -> Call:
+    from understudy.litestar import UnderstudySessionConfig
+
+    return apps.litestar_call(loop, middleware=[UnderstudySessionConfig().middleware])
+
+
+def _django() -> AbstractContextManager[Call]:
+    apps.configure_django()
+    return apps.django_call("understudy.django", "understudy.django.SessionMiddleware")
 
 
 def _wsgi(app: Any) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ SECRET = "not a secret: for races only, and as long as anybody wants one"
 
 
 @contextmanager
-def subjects(redis_port: int) -> Iterator[Iterator[Subject]]:
-    """All rows; each is valid until the next one is asked for."""
-    with ExitStack() as exits:
-        base = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="us-race-")))
-        loop = exits.enter_context(Loop())
-        yield _rows(loop, base, f"redis://127.0.0.1:{redis_port}")
+def subjects(base: Path, redis_url: str) -> Iterator[Iterator[Subject]]:
+    """All rows; each is valid until the next one is asked for. Files go below ``base``."""
+    with Loop() as loop:
+        yield _rows(loop, base, redis_url)
 
 
 def _rows(loop: Loop, base: Path, redis_url: str) -> Iterator[Subject]:
@@ -31,7 +28,7 @@ def _rows(loop: Loop, base: Path, redis_url: str) -> Iterator[Subject]:
     yield from _aiohttp(loop, redis_url)
     yield from _beaker(base, redis_url)
     yield from _pyramid()
-    yield from _django(base, redis_url)
+    yield from _django()
 
 
 def _flask(base: Path, redis_url: str) -> Iterator[Subject]:
@@ -114,8 +111,7 @@ def _pyramid() -> Iterator[Subject]:
     yield Subject("Pyramid's own", "Pyramid", "signed cookie", call)
 
 
-def _django(base: Path, redis_url: str) -> Iterator[Subject]:
-    apps.configure_django(base, redis_url)
+def _django() -> Iterator[Subject]:
     backends = "django.contrib.sessions.backends"
     for storage, engine in {
         "database": "db",
@@ -124,4 +120,5 @@ def _django(base: Path, redis_url: str) -> Iterator[Subject]:
         "files": "file",
         "signed cookie": "signed_cookies",
     }.items():
-        yield Subject("Django's own", "Django", storage, apps.django_call(f"{backends}.{engine}"))
+        with apps.django_call(f"{backends}.{engine}") as call:
+            yield Subject("Django's own", "Django", storage, call)

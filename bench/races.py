@@ -15,11 +15,14 @@ import logging
 import shutil
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
+import race_apps
 import race_ours
 from race_questions import QUESTIONS, RaceError, Subject
 
@@ -97,14 +100,17 @@ def _alike(rows: list[Row], field: str) -> Iterator[tuple[Row, str]]:
 
 
 def _subjects(exits: ExitStack, *, ours_only: bool) -> Iterator[Subject]:
-    yield from exits.enter_context(race_ours.subjects())
     if ours_only:
+        yield from exits.enter_context(race_ours.subjects())
         return
     import race_peers
-    from started import Started
+    from started import HOST, Started
 
-    port = exits.enter_context(Started()).redis_alone()
-    yield from exits.enter_context(race_peers.subjects(port))
+    base = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="us-race-")))
+    redis_url = f"redis://{HOST}:{exits.enter_context(Started()).redis_alone()}"
+    race_apps.configure_django(base, redis_url)  # once for all of its engines
+    yield from exits.enter_context(race_ours.subjects())
+    yield from exits.enter_context(race_peers.subjects(base, redis_url))
 
 
 def _options() -> argparse.Namespace:

@@ -18,7 +18,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import quote
 
 from litestar import Request, Response
@@ -69,7 +69,9 @@ class UnderstudySessionBackend(BaseSessionBackend["UnderstudySessionConfig"]):
 
     async def _opened(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Session:
         client = self.config.client
-        session = client.begin(connection.cookies.get(client.config.cookie_name, ""))
+        session = client.begin(
+            connection.cookies.get(client.config.cookie_name, ""), cast(dict[str, Any], connection.scope)
+        )
         await session.preload()
         return session
 
@@ -128,7 +130,7 @@ class UnderstudyMiddleware(SessionMiddleware[UnderstudySessionBackend]):
     async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
         """Types are left open: a session is a mapping, as good as the dict that Litestar's types ask for."""
         client = self.backend.config.client
-        session = client.begin(cookie_of(scope, client.config.cookie_name))
+        session = client.begin(cookie_of(scope, client.config.cookie_name), cast(dict[str, Any], scope))
         if session.visit.cookie:
             await session.preload()
         response = AsgiResponse(client, session, scope, send, is_persistent=True)

@@ -20,6 +20,7 @@ from understudy.client.statistics import Commits, Statistics
 from understudy.client.visit import Opened, Settings, Views, Visit, World
 from understudy.config import Config
 from understudy.errors import AgentUnavailable, SessionUnavailable, StoreFull
+from understudy.model.commit import Outcome
 from understudy.model.entry import Role
 from understudy.model.ids import Keys
 from understudy.protocol.messages import AcknowledgeMode
@@ -89,14 +90,17 @@ class Client:
             path: for ``read_only_paths``; None: as the environ or scope has it.
         """
         visit = Visit(cookie)
-        if self._read_only is not None:
-            whole = path if path is not None else _path_of(request or {})
-            visit.read_only = self._read_only.fullmatch(whole) is not None
+        if self._read_only is not None and request is not None:
+            visit.read_only = self.is_read_only(path if path is not None else _path_of(request))
         if self.config.primary_indicator and request is not None:
             visit.tells = partial(self._indicate, request)
         if request is not None:
             self.statistics.begun(visit)
         return Session(visit, self, clear_ends=clear_ends)
+
+    def is_read_only(self, path: str) -> bool:
+        """True for a path that ``read_only_paths`` names."""
+        return self._read_only is not None and self._read_only.fullmatch(path) is not None
 
     def finish(self, session: Session, *, late: bool = False) -> None:
         """Commit what the request changed, before its response leaves; ``late``: it has left already.
@@ -105,17 +109,20 @@ class Client:
         """
         if session.loaded:
             _warn_if_too_late(session, late)
-            with Commits(self.statistics, session):
-                self.run(commit(self.world, session.visit, late=late))
-            self._maybe_warn(session.visit)
+            self.run(self.committing(session, late=late))
 
     async def afinish(self, session: Session, *, late: bool = False) -> None:
         """The same in an event loop."""
         if session.loaded:
             _warn_if_too_late(session, late)
-            with Commits(self.statistics, session):
-                await self.arun(commit(self.world, session.visit, late=late))
-            self._maybe_warn(session.visit)
+            await self.arun(self.committing(session, late=late))
+
+    def committing(self, session: Session, *, late: bool = False) -> Conversation[Outcome | None]:
+        """``conversation.commit``, counted, and with what the log should have of it."""
+        with Commits(self.statistics, session):
+            outcome = yield from commit(self.world, session.visit, late=late)
+        self._maybe_warn(session.visit)
+        return outcome
 
     def run(self, conversation: Conversation[_Result]) -> _Result:
         return drivers.run(conversation, self.member.ask)
@@ -160,6 +167,8 @@ class Runtime:
     def __init__(self, config: Callable[[], Config]) -> None:
         """``config``: called once in each process, at its first request. Raises there: ConfigurationError."""
         self.config = config
+        self.generation = 0
+        """Rises when the configuration is to be read anew."""
         self._client: Client | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -183,6 +192,7 @@ class Runtime:
     def reset(self) -> None:
         """Read the configuration anew at the next request: a framework's settings have changed, as tests do it."""
         self._client = None
+        self.generation += 1
 
 
 def _path_of(request: MutableMapping[str, Any]) -> str:

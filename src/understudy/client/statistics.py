@@ -19,7 +19,7 @@ class Figures(NamedTuple):
     read_only: int = 0
     """Of them, with a path that ``read_only_paths`` names."""
     used: int = 0
-    """That looked at their session."""
+    """That looked at their session; under Django, which saves only what was changed, that changed it."""
     wrote: int = 0
     """That committed something."""
     unprotected: int = 0

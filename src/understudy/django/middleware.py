@@ -10,6 +10,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.sessions import middleware
 from django.http import HttpResponse
+from django.utils.cache import patch_vary_headers
 
 from understudy.client.cookies import PROTECTED_HEADER
 from understudy.client.runtime import REFUSAL_TEXT, REFUSALS, RETRY_AFTER_S
@@ -33,6 +34,7 @@ class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]  # 
         super().process_request(request)
         if isinstance(request.session, SessionStore):
             request.session.has_grace = True
+            request.session.request = request.META
 
     def process_exception(self, request: Any, exception: Exception) -> Any:
         """Called for what a view raises."""
@@ -44,6 +46,11 @@ class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]  # 
             return super().process_response(request, response)
         if session.refusal is not None and response.status_code >= 500:
             return response if response.headers.get("Retry-After") else _refused(session.refusal)
+        if RUNTIME.client().is_read_only(request.path) and not session.has_acted:
+            if session.accessed:
+                patch_vary_headers(response, ("Cookie",))
+            session.drop()
+            return response
         try:
             response = super().process_response(request, response)
             self._mend_cookie(request, response)

@@ -49,6 +49,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
         self._is_flushed = False
         self.has_grace = False
         """Set by our middleware, which keeps the old cookie of a rotated id from being sent again."""
+        self.request: dict[str, Any] | None = None
+        """Set by our middleware: the request's ``META``."""
         self.refusal: Exception | None = None
         """Why this request cannot be served now; the middleware makes it a 503."""
         super().__init__(session_key)
@@ -189,6 +191,16 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
         """True if the key is the one that the browser should have. Cost: one more look, for our middleware."""
         return self._run(self._is_current())
 
+    @property
+    def has_acted(self) -> bool:
+        """True once this request has committed something itself: a login, a logout, a new session, ``transact``."""
+        return self._is_flushed or (self.held is not None and self.held.visit.wrote)
+
+    def drop(self) -> None:
+        """Take back what was changed under a path that changes no session; the log has what it was."""
+        if self.held is not None and self.held.visit.read_only:
+            RUNTIME.client().finish(self.held)
+
     def finish_late(self) -> None:
         """Commit what was changed after the response's first byte, when no cookie can be sent any more."""
         if "_session_cache" in self.__dict__ and self.session_key is not None:
@@ -196,10 +208,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
 
     # --- conversations -----------------------------------------------------------------------------------------------
 
-    def _opened(self, key: str | None) -> Conversation[Session]:
+    def _opened(self, key: str | None, request: dict[str, Any] | None = None) -> Conversation[Session]:
         """What the key opens. A value whose commit is not acknowledged yet is not shown before it is."""
         client = RUNTIME.client()
-        session = client.begin(key or "")
+        session = client.begin(key or "", request)
         visit = session.visit
         visit.found((yield from open_session(client.world, visit.cookie)))
         if visit.exists:
@@ -211,7 +223,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
         return session
 
     def _loading(self) -> Conversation[Session]:
-        session = yield from self._opened(self.session_key)
+        session = yield from self._opened(self.session_key, self.request)
         visit, key = session.visit, self.session_key
         if visit.opened is NO_SESSION:
             self._session_key = None
@@ -239,7 +251,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
         if principal is not KEEP:
             session.rotate(principal=principal)
         self._expire(session)
-        yield from commit(client.world, session.visit)
+        yield from client.committing(session)
         self._keep_key(session)
         self.modified = True
 
@@ -254,7 +266,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
             return
         session = yield from self._cached()
         self._expire(session)
-        outcome = yield from commit(RUNTIME.client().world, session.visit)
+        outcome = yield from RUNTIME.client().committing(session)
         # Also where nothing was to be written: the cookie would follow, over that of the next login.
         is_over = outcome is None and not session.visit.ended and not (yield from self._existing(self.session_key))
         if is_over or session.visit.ended:
@@ -310,7 +322,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
         self.accessed = True
         held = self.held
         if held is None:
-            held = self._session_cache = _fresh() if self.session_key is None else (yield from self._loading())
+            held = self._session_cache = (
+                _fresh(self.request) if self.session_key is None else (yield from self._loading())
+            )
         return held
 
     def _get_session(self, no_load: bool = False) -> Session:
@@ -361,8 +375,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
             raise
 
 
-def _fresh() -> Session:
+def _fresh(request: dict[str, Any] | None = None) -> Session:
     """A session that does not exist yet."""
-    session = RUNTIME.client().begin("")
+    session = RUNTIME.client().begin("", request)
     session.visit.found(NO_SESSION)
     return session

@@ -7,13 +7,21 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from understudy.client import runtime
 from understudy.client.runtime import Access, Client, Runtime
 from understudy.client.visit import View, Views
 from understudy.config import Config
 from understudy.store import Reading
+
+
+class _Application(NamedTuple):
+    """What an application has configured, and its clients by member."""
+
+    config: Config
+    generation: int
+    clients: dict[str, Client]
 
 
 class Clients:
@@ -23,25 +31,23 @@ class Clients:
         """``access``: at which member the present request is; called for each."""
         self._manager_class = manager_class
         self._access = access
-        self._made: weakref.WeakKeyDictionary[Runtime, dict[str, Client]] = weakref.WeakKeyDictionary()
-        self._configs: weakref.WeakKeyDictionary[Runtime, Config] = weakref.WeakKeyDictionary()
+        self._made: weakref.WeakKeyDictionary[Runtime, _Application] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def client(self, asking: Runtime) -> Client:
         """The client of an application at the present member. Raises: ConfigurationError."""
         with self._lock:
-            config = self._configs.get(asking)
-            if config is None:
-                config = self._configs[asking] = asking.config()
-            member = self._access(config)
-            made = self._made.setdefault(asking, {})
-            if member.name not in made:
+            made = self._made.get(asking)
+            if made is None or made.generation != asking.generation:
+                made = self._made[asking] = _Application(asking.config(), asking.generation, {})
+            member = self._access(made.config)
+            if member.name not in made.clients:
                 # What is configured counts, but for who the members are.
                 config = dataclasses.replace(
-                    config, member=member.name, listen=None, seeds=(), manager_class=self._manager_class
+                    made.config, member=member.name, listen=None, seeds=(), manager_class=self._manager_class
                 )
-                made[member.name] = Client(config, member)
-            return made[member.name]
+                made.clients[member.name] = Client(config, member)
+            return made.clients[member.name]
 
     @contextmanager
     def installed(self) -> Iterator[None]:
