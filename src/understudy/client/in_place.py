@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from understudy.model.entry import Key, Promise, Role
+from understudy.model.entry import Key, Role
 from understudy.store import Reading
 from understudy.store.leases import reading_row
 
@@ -48,14 +48,12 @@ def rows_needed(reading: Reading, member: str) -> tuple[str, ...] | None:
     of its primary, if the entry holds nothing that others who read it may lack.
     """
     entry = reading.entry
-    if entry is None or entry.ended:
+    if entry is None or entry.ended or entry.is_outbid:
         return None
     if entry.role is Role.PRIMARY:
         return entry.backups
     if entry.role is not Role.BACKUP or entry.unconfirmed or not reading.settled or member not in entry.backups:
         return None
-    if entry.promised > Promise(entry.epoch.reign, entry.epoch.chooser):
-        return None  # somebody takes its primary's place
     return (reading_row(entry.primary),)
 
 

@@ -149,6 +149,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
         return self.ended_ms != 0
 
     @property
+    def is_outbid(self) -> bool:
+        """True when a higher reign than this entry's was promised: somebody else may be primary already."""
+        return self.promised > Promise(self.epoch.reign, self.epoch.chooser)
+
+    @property
     def has_data(self) -> bool:
         """True for a copy of a live session: primary or backup."""
         return self.role is not Role.PROXY and not self.ended_ms

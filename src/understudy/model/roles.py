@@ -120,6 +120,15 @@ def promised(entry: Entry | None, promise: Promise, member: str, location: Locat
     return Outcome.STORED, msgspec.structs.replace(entry, promised=promise)
 
 
+def outbid(entry: Entry, promise: Promise) -> Changed:
+    """A primary that learns of a promise beyond its epoch: it shows nothing in place until it has asked in its turn."""
+    if entry.ended or entry.role is not Role.PRIMARY:
+        return Outcome.UNCHANGED, entry
+    if entry.promised >= promise or promise <= Promise(entry.epoch.reign, entry.epoch.chooser):
+        return Outcome.UNCHANGED, entry
+    return Outcome.STORED, msgspec.structs.replace(entry, promised=promise)
+
+
 def promoted(
     entry: Entry,
     promise: Promise,

@@ -68,6 +68,11 @@ Leases (``members``)
     the agent, which asks the backups. So a paused, cut-off or agentless machine shows nothing that was overwritten
     elsewhere. The promise is a little longer than the lease, for clocks of slightly different rates, and a new life
     keeps the promises that its earlier one may have given.
+    A lease is for all sessions of a member, but a session may be promised to somebody else, or taken, while a cut lasts
+    that is too short for anybody to be called dead. So every answer to a heartbeat tells a *fence*: how often that has
+    happened to sessions of the receiver. A lease behind a fence counts only when the receiver has compared everything
+    since; in a comparison the answerer also tells what it has promised, and a primary that is outbid shows nothing in
+    place until it has asked in its turn.
     That a member is alive is shown by its answers to heartbeats, not by its words: where only one direction of a link
     works nobody waits for it. One that has answered none for ``lease_ms`` is suspect: no inquiry or comparison waits
     for it, and it gets no new copies. It is dead when the network says so, or after ``dead_ms`` without a word; only

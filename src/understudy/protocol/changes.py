@@ -80,6 +80,8 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
             )
         case c.TakeContribution(delta=delta):
             return roles.contributed(entry, delta, env.next_number(), now)
+        case c.Outbid(promise=promise):
+            return roles.outbid(entry, promise)
         case c.ReleaseCopy(epoch=epoch):
             return roles.released(entry, me, epoch)
         case c.ConfirmCopy(context=context):

@@ -104,6 +104,12 @@ class TakeContribution(NamedTuple):
     delta: Delta
 
 
+class Outbid(NamedTuple):
+    """roles.outbid: a holder has promised ``promise`` to somebody else."""
+
+    promise: Promise
+
+
 class ReleaseCopy(NamedTuple):
     """roles.released."""
 
@@ -143,6 +149,7 @@ What = (
     | HandOver
     | StepDown
     | TakeContribution
+    | Outbid
     | ReleaseCopy
     | ConfirmCopy
     | Expire

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from understudy import limits
 from understudy.model.commit import Outcome
 from understudy.model.delta import Delta, delta_since
-from understudy.model.entry import Entry, Location, Role, covers
+from understudy.model.entry import NO_PROMISE, Entry, Location, Promise, Role, covers
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
@@ -77,9 +77,15 @@ class Comparisons:
 
     # --- all entries, after a start ------------------------------------------------------------------------
 
+    def begin_if_idle(self) -> None:
+        """Compare everything, unless that is being done."""
+        if self.complete:
+            self.begin()
+
     def begin(self) -> None:
         """Compare everything held now; until that is complete no entry may be served in place."""
         self.complete = False
+        self._members.round_begun()
         self._round += 1
         self._cursor = b""
         self._verified.clear()
@@ -111,6 +117,7 @@ class Comparisons:
 
     def _finish_round(self) -> None:
         self.complete = True
+        self._members.round_done()
         self._verified.clear()
         self._core.tell(c.FactKind.COMPARED)
         self._members.publish_all()
@@ -164,9 +171,14 @@ class Comparisons:
         """A member is suspect or lost: nobody waits for it."""
         for number, comparison in list(self.open.items()):
             if name in comparison.waiting:
-                comparison.waiting.discard(name)
+                self._wait_no_more(comparison, name)
                 if not comparison.waiting:
                     self._conclude(number)
+
+    def _wait_no_more(self, comparison: Comparison, name: str) -> None:
+        comparison.waiting.discard(name)
+        if comparison.batch:
+            self._members.left_out(name)
 
     def _conclude(self, number: int) -> None:
         comparison = self.open.pop(number)
@@ -209,6 +221,10 @@ class Comparisons:
             if delta.location.epoch <= item.epoch:
                 # Only a primary takes this: its store lost what a backup still has.
                 self._core.emit(c.Change(key, c.TakeContribution("", 0, delta)))
+        promised = max((a.promised for _, a in answers), default=NO_PROMISE)
+        if promised > Promise(item.epoch.reign, item.epoch.chooser):
+            # Only a primary takes this: another may be primary already, or be about to.
+            self._core.emit(c.Change(key, c.Outbid(promised)))
         refused = [a.location for _, a in answers if a.verdict is Verdict.REFUSED and a.location is not None]
         if refused and not ahead:
             # Somebody knows of a later epoch that nobody alive holds the data of: ours is the newest there is.
@@ -286,7 +302,7 @@ class Comparisons:
         now = self._core.now_ms
         for number, comparison in list(self.open.items()):
             for name in [n for n in comparison.waiting if not self._members.is_alive(n)]:
-                comparison.waiting.discard(name)
+                self._wait_no_more(comparison, name)
             if not comparison.waiting:
                 self._conclude(number)
             elif now - comparison.asked_ms >= RESEND_MS:
@@ -316,7 +332,8 @@ def _answer(item: Item, entry: Entry | None, now_ms: int) -> Answer:
         return Answer(key, Verdict.ENDED, entry.location)
     if entry.has_data and item.holds:
         if entry.epoch > item.epoch or not covers(item.context, entry.context):
-            return Answer(key, Verdict.HOLDS, entry.location, delta_since(entry, {}, now_ms))
+            delta = delta_since(entry, {}, now_ms)
+            return Answer(key, Verdict.HOLDS, entry.location, delta, promised=entry.promised)
     elif entry.epoch > item.epoch:
-        return Answer(key, Verdict.REFUSED, entry.location)
-    return Answer(key, Verdict.NOTHING)
+        return Answer(key, Verdict.REFUSED, entry.location, promised=entry.promised)
+    return Answer(key, Verdict.NOTHING, promised=entry.promised)

@@ -359,6 +359,9 @@ class Engine:
             case c.Expire():
                 if event.outcome is Outcome.REMOVED and event.before is not None and not event.before.ended:
                     self.sweeps.forget(key, event.before)
+            case c.Outbid(promise=promise):
+                if event.outcome is Outcome.STORED:
+                    self.inquiries.begin(key, promise.reign)
             case c.ReleaseCopy():
                 if event.outcome is Outcome.STORED:
                     # Who releases us has everything: a hand-over, too, has arrived, whatever became of its answer.
@@ -385,7 +388,8 @@ class Engine:
         outcome = event.outcome
         if outcome is Outcome.STORED:
             assert entry is not None
-            self.core.send(sender, m.Acknowledge(key, what.number, entry.context))
+            hold_ms = self._fenced(event.before, entry)
+            self.core.send(sender, m.Acknowledge(key, what.number, entry.context, hold_ms))
             if entry.role is Role.PRIMARY and not entry.ended:
                 self._took_over(event, sender)
         elif outcome is Outcome.NEEDS_WHOLE:
@@ -395,6 +399,16 @@ class Engine:
         else:
             assert entry is not None
             self.core.send(sender, m.Refuse(key, what.number, entry.location, entry.promised))
+
+    def _fenced(self, before: Entry | None, entry: Entry) -> int:
+        """Grant a primary that was replaced without our promise no lease more; gives how long its last one runs, in ms.
+
+        (One that handed over stays as a backup, and knows.)
+        """
+        if before is None or entry.ended or before.primary in (self.core.me, entry.primary, *entry.backups):
+            return 0
+        self.members.fence(before.primary)
+        return max(0, self.members.hold_until_ms([before.primary]) - self.core.now_ms)
 
     def _took_over(self, event: c.Changed, giver: str) -> None:
         """A primary has handed a session to us: it leaves, or we have served it. Its other backups learn it now."""
@@ -417,6 +431,8 @@ class Engine:
             self.core.tell(c.FactKind.PROMOTED, event.key)
             self.core.tell_concurrent(event.key, event.before, entry)
             self.replication.readers.took_over(event.key)
+            if event.before is not None:
+                self.members.fence(event.before.primary)
             self.replication.track(event.key, entry, event.before, moves_only=True)
             self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
             self.directory.announce(event.key, entry.location)

@@ -218,6 +218,7 @@ class Inquiries:
         slot = (what.sender, what.inquiry)
         if entry is None:
             # The store is full: nothing can be stored under a lower reign either, so the promise keeps itself.
+            self._members.fence(what.location.primary)
             self._to_answer.setdefault(slot, []).append(Answer(event.key, Verdict.NOTHING))
             return
         verdict, delta = _verdict_of(event, self._core.me), None
@@ -225,6 +226,8 @@ class Inquiries:
             self._core.tell(c.FactKind.PROMISED, event.key, what.sender)
             # Who counts is the primary that its asker believes in, and the one that we know of.
             for location in (what.location, entry.location):
+                if location.primary != what.sender:
+                    self._members.fence(location.primary)
                 _longest(self._holds.setdefault(slot, {}), self._holds_for(location))
         if verdict is Verdict.HOLDS:
             delta = delta_since(entry, what.context, self._core.now_ms)

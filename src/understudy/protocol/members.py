@@ -65,6 +65,14 @@ class Member:
         """Until when it acknowledges no write as a successor of ours."""
         self.reads_until_ms = 0
         """Until when it acknowledges no change of its sessions that we lack."""
+        self.fence = 0
+        """How often we have promised away, or taken, a session that was its; it learns of that by comparing."""
+        self.told_fence = 0
+        """The same, of ours, as it has told us."""
+        self.known_fence = 0
+        """Up to which of those we have compared: a lease of a higher one is none."""
+        self.asked_fence = -1
+        """The fence that the round of comparisons under way covers; -1: none."""
         self._transit_ms: list[tuple[int, int]] = []
         """(our instant, our clock less theirs) of the quickest heartbeat in each of the last windows."""
         self.promised_until_ms = 0
@@ -115,6 +123,8 @@ class Members:
         self._forgotten_until_ms = 0
         """Until when promises of an earlier life of ours may bind us that this one knows nothing of."""
         self._next_call_ms = 0
+        self._base_fence = 0
+        """1 when an earlier life of ours may have promised or taken what we know nothing of."""
         self.may_publish = False
         """False until our entries have been compared: workers may not serve them in place before."""
 
@@ -197,6 +207,8 @@ class Members:
         if known is not None:
             # The promise was given to the name's workers: they may read on under it after their agent was replaced.
             member.promised_until_ms = known.promised_until_ms
+            member.fence = known.fence
+            member.known_fence = -1  # what it promised or took in its former life it may not know any more
         return member
 
     def lost(self, name: str, incarnation: int) -> bool:
@@ -221,22 +233,26 @@ class Members:
         sender.ready, sender.zone = message.ready, message.zone
         began = message.leaving and not sender.leaving
         sender.leaving = message.leaving
-        self._core.send(sender.name, HeartbeatAck(message.sent_ms, reads))
+        self._core.send(sender.name, HeartbeatAck(message.sent_ms, reads, sender.fence + self._base_fence))
         if began:
             self._core.tell(c.FactKind.MEMBER_LEAVES, member=sender.name)
         return began
 
-    def granted(self, sender: Member, sent_ms: int, reads: bool = False) -> None:
-        """Take the lease that an acknowledgement grants; never one for a heartbeat from the future."""
+    def granted(self, sender: Member, sent_ms: int, reads: bool = False, fence: int = 0) -> bool:
+        """Take the lease that an acknowledgement grants; never one for a heartbeat from the future.
+
+        Returns: False if it grants none, because sessions of ours must be compared first.
+        """
         now, lease_ms = self._core.now_ms, self._core.settings.lease_ms
         if sent_ms > now:
-            return
+            return True
         sender.answered_ms = max(sender.answered_ms, sent_ms)
         if sender.standing is Standing.SUSPECT and now - sender.answered_ms <= lease_ms:
             sender.standing = Standing.ALIVE
             sender.blips = [*sender.blips[-FLAPS_KEPT:], now]
-        until = sent_ms + lease_ms
-        if until > sender.granted_until_ms:
+        sender.told_fence = max(sender.told_fence, fence)
+        until, is_fenced = sent_ms + lease_ms, sender.told_fence > sender.known_fence
+        if not is_fenced and until > sender.granted_until_ms:
             sender.granted_until_ms = until
             if self.may_publish:
                 self._core.emit(c.Publish(sender.name, until))
@@ -244,6 +260,30 @@ class Members:
             sender.reads_until_ms = until
             if self.may_publish:
                 self._core.emit(c.Publish(sender.name, until, reads=True))
+        return not is_fenced
+
+    def fence(self, name: str) -> None:
+        """A session of that member was promised to another, or taken: it gets no lease before it has compared."""
+        member = self._by_name.get(name)
+        if member is not None:
+            member.fence += 1
+
+    def round_begun(self) -> None:
+        """All that we hold is being compared with everybody whom we reach."""
+        for member in self._by_name.values():
+            member.asked_fence = member.told_fence if member.is_reachable else -1
+
+    def left_out(self, name: str) -> None:
+        """A member did not answer in that round."""
+        member = self._by_name.get(name)
+        if member is not None:
+            member.asked_fence = -1
+
+    def round_done(self) -> None:
+        """We have compared with all that have answered: their leases count up to what they had told us by then."""
+        for member in self._by_name.values():
+            member.known_fence = max(member.known_fence, member.asked_fence)
+            member.asked_fence = -1
 
     def publish_all(self) -> None:
         """Let workers serve in place from now on."""
@@ -271,6 +311,7 @@ class Members:
     def keep_earlier_promises(self) -> None:
         """An earlier life of ours may have granted leases a moment ago, to anybody."""
         self._forgotten_until_ms = self._core.now_ms + self.promise_ms
+        self._base_fence = 1
 
     def announce_leaving(self) -> None:
         self.leaving = True

@@ -15,7 +15,7 @@ from understudy import limits
 from understudy.errors import FrameError
 from understudy.model.commit import Commit, Outcome, Replaced
 from understudy.model.delta import Delta
-from understudy.model.entry import Context, Entry, Epoch, Location, Promise
+from understudy.model.entry import NO_PROMISE, Context, Entry, Epoch, Location, Promise
 
 # --- between members ---------------------------------------------------------------------------------------
 
@@ -35,6 +35,9 @@ class HeartbeatAck(msgspec.Struct, frozen=True, array_like=True, tag=2):
     sent_ms: int
     reads: bool = False
     """And a read lease: until then it acknowledges no change of its sessions that the receiver lacks."""
+    fence: int = 0
+    """How often the sender has promised to others, or taken, sessions of which it knew the receiver as primary. While
+    that is more than the receiver has learned of by comparing, there is no lease in this answer."""
 
 
 class Replicate(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -52,6 +55,8 @@ class Acknowledge(msgspec.Struct, frozen=True, array_like=True, tag=4):
     key: bytes
     number: int
     context: Context
+    hold_ms: int = 0
+    """How long a lease runs on that it has granted to a former primary, without having promised not to count on it."""
 
 
 class AskWhole(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -119,6 +124,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     verdict: Verdict
     location: Location | None = None
     delta: Delta | None = None
+    promised: Promise = NO_PROMISE
+    """In a comparison: the highest reign that the answerer has promised."""
 
 
 class Answers(msgspec.Struct, frozen=True, array_like=True, tag=9):

@@ -21,8 +21,9 @@ class Receiver:
             case m.Heartbeat():
                 if self._parts.members.heartbeat(member, message, self._parts.readers.grant(member)):
                     self._parts.sweeps.recheck_now(sender)
-            case m.HeartbeatAck(sent_ms=sent_ms, reads=reads):
-                self._parts.members.granted(member, sent_ms, reads)
+            case m.HeartbeatAck(sent_ms=sent_ms, reads=reads, fence=fence):
+                if not self._parts.members.granted(member, sent_ms, reads, fence):
+                    self._parts.comparisons.begin_if_idle()
                 self._parts.joining.answered(sender, sent_ms)
             case m.Replicate(key=key, number=number, delta=delta):
                 core.emit(c.Change(key, c.CopyIn(sender, number, delta)))

@@ -244,6 +244,8 @@ class Replication:
         contexts.move_to_end((sender, message.key))
         if len(contexts) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
             contexts.popitem(last=False)
+        if message.hold_ms:
+            self.hold(message.key, self._core.now_ms + message.hold_ms)
         flight = self.flights.get(message.key)
         if flight is not None:
             flight.acked[sender] = max(flight.acked.get(sender, 0), message.number)

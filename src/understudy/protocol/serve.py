@@ -185,6 +185,11 @@ class Service:
             self._core.emit(c.Change(key, c.Expire()))
             self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
             return
+        if entry.is_outbid:
+            self._jobs.park(job)
+            job.retry_ms = self._core.now_ms + RETRY_MS
+            self._inquiries.begin(key, entry.promised.reign)
+            return
         is_sure = self._members.has_lease(entry.backups) or comparisons.is_fresh(key, job.since_ms)
         if not is_sure and comparisons.ask_about(key, entry, entry.backups):
             self._jobs.park(job)
