@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from tests.system import network
 from tests.system.account import Wrong
-from tests.system.cluster import Cluster, check_store, replace_agent, sessions_cluster, wait_protected
+from tests.system.cluster import Cluster, check_store, keep_logs, replace_agent, sessions_cluster, wait_protected
 from tests.system.load import ERROR_PAGE, SILENT, Load
 from tests.system.network import Network
 
@@ -197,16 +194,6 @@ def run(plan: Plan) -> int:
     finally:
         if cables is not None:
             cables.close()
-
-
-def keep_logs(cluster: Cluster) -> Path:
-    """Puts everything that the members wrote into a directory of its own, and gives that."""
-    kept = Path(tempfile.mkdtemp(prefix="understudy-soak-"))
-    for name, member in cluster.members.items():
-        for path in (member.output, member.directory / "agent.log"):
-            if path.exists():
-                shutil.copy(path, kept / f"{name}-{path.name}")
-    return kept
 
 
 def describe(seed: int, seconds: float, done: Counter[str], load: Load, trouble: str) -> str:
