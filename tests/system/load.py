@@ -12,7 +12,6 @@ cut off from all who hold the session (``apart``).
 from __future__ import annotations
 
 import contextlib
-import datetime
 import http.client
 import math
 import random
@@ -161,8 +160,7 @@ class Load:
     def wrong(self, kind: str, what: str) -> None:
         self.wrongs[kind] += 1
         if len(self.failures) < FAILURES_MAX:
-            now = datetime.datetime.now(datetime.UTC)
-            self.failures.append(f"{now:%H:%M:%S.%f} {what}")
+            self.failures.append(what)
         else:
             self.end.set()
 

@@ -153,11 +153,14 @@ def test_a_session_that_was_never_rotated_stays_so() -> None:
 
 
 def test_merged_times_keep_the_session_alive() -> None:
-    """S45: the later access and rotation, the earlier creation; the timeouts of the side that was used last."""
-    mine = times(2_000, 5_000, idle_ms=10, rotated_ms=4_000)
+    """S45, S11: the later access, the earlier creation, the timeouts of the side that was used last; of two words on
+    one rotation the earlier, since an age grows on its way, and of two rotations the later."""
+    mine = moved(BASE, times=times(2_000, 5_000, idle_ms=10, rotated_ms=4_000))
     theirs = moved(BASE, times=times(1_000, 9_000, idle_ms=20, rotated_ms=3_000))
     merged = merged_times(mine, whole(theirs, 10_000), 10_000)
-    assert merged == times(1_000, 9_000, idle_ms=20, rotated_ms=4_000)
+    assert merged == times(1_000, 9_000, idle_ms=20, rotated_ms=3_000)
+    before = moved(mine, attributes={})
+    assert merged_times(before, whole(theirs, 10_000), 10_000).rotated_ms == 4_000
 
 
 def test_a_first_copy_takes_the_times_as_they_are() -> None:

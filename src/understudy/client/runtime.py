@@ -75,7 +75,12 @@ class Client:
         self._warns_large_ms = 0
 
     def begin(
-        self, cookie: str, request: MutableMapping[str, Any] | None = None, *, path: str | None = None
+        self,
+        cookie: str,
+        request: MutableMapping[str, Any] | None = None,
+        *,
+        path: str | None = None,
+        clear_ends: bool = False,
     ) -> Session:
         """The session of a request that came with this cookie; loaded when it is first used. Cost: about 1 µs.
 
@@ -91,7 +96,7 @@ class Client:
             visit.tells = partial(self._indicate, request)
         if request is not None:
             self.statistics.begun(visit)
-        return Session(visit, self)
+        return Session(visit, self, clear_ends=clear_ends)
 
     def is_read_only(self, path: str) -> bool:
         """True for a path that ``read_only_paths`` names."""

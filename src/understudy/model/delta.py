@@ -13,7 +13,18 @@ from __future__ import annotations
 import msgspec
 
 from understudy import limits
-from understudy.model.entry import Attributes, Context, Entry, Location, Sibling, Times, contains, covers, united
+from understudy.model.entry import (
+    SECRETS,
+    Attributes,
+    Context,
+    Entry,
+    Location,
+    Sibling,
+    Times,
+    contains,
+    covers,
+    united,
+)
 
 Dots = tuple[tuple[int, int], ...]
 
@@ -103,17 +114,29 @@ def merged_attributes(attributes: Attributes, context: Context, delta: Delta) ->
     return result
 
 
-def merged_times(times: Times, delta: Delta, now_ms: int) -> Times:
-    """The later access and rotation, the earlier creation; timeouts follow the more recent access."""
-    theirs = times_of(delta, now_ms)
+def merged_times(entry: Entry, delta: Delta, now_ms: int) -> Times:
+    """The later access, the earlier creation; timeouts follow the more recent access.
+
+    An age grows on its way, so that what is told looks later than it was. Of two words on one rotation the earlier
+    counts, or the grace time of an id that was replaced would begin anew with every message that comes late.
+    """
+    times, theirs = entry.times, times_of(delta, now_ms)
     later = max(times, theirs, key=lambda t: (t.accessed_ms, t.idle_timeout_ms, t.absolute_timeout_ms))
     return Times(
         created_ms=min(times.created_ms, theirs.created_ms),
         accessed_ms=later.accessed_ms,
-        rotated_ms=max(times.rotated_ms, theirs.rotated_ms),
+        rotated_ms=_rotated_ms(entry, delta, theirs.rotated_ms),
         idle_timeout_ms=later.idle_timeout_ms,
         absolute_timeout_ms=later.absolute_timeout_ms,
     )
+
+
+def _rotated_ms(entry: Entry, delta: Delta, theirs_ms: int) -> int:
+    mine = {sibling.dot for sibling in entry.attributes.get(SECRETS, ())}
+    told = {sibling.dot for sibling in delta.values.get(SECRETS, ())} | set(delta.carried.get(SECRETS, ()))
+    if mine == told and entry.times.rotated_ms and theirs_ms:
+        return min(entry.times.rotated_ms, theirs_ms)
+    return max(entry.times.rotated_ms, theirs_ms)
 
 
 def times_of(delta: Delta, now_ms: int) -> Times:
@@ -143,7 +166,7 @@ def merged_recent(entry: Entry, delta: Delta) -> tuple[bytes, ...]:
 
 def with_merged(entry: Entry, delta: Delta, now_ms: int) -> Entry:
     """``entry`` with the data of ``delta`` merged in; role, location and epoch stay as they are."""
-    times = merged_times(entry.times, delta, now_ms) if entry.context else times_of(delta, now_ms)
+    times = merged_times(entry, delta, now_ms) if entry.context else times_of(delta, now_ms)
     return msgspec.structs.replace(
         entry,
         context=united(entry.context, delta.context),

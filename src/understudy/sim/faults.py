@@ -12,6 +12,8 @@ RECOVERED_MS_MAX = 12_000
 """After a fault has ended, every session has its copies again by then, under the load of all users."""
 LOOK_MS = 50
 SLOW_MS = (5, 40)
+STORM = (0.03, 0.2, 0.1, 0.01)
+"""Loss, repeats, overtaking and lateness: not so much that members take each other for dead, which is a partition."""
 FLAP_MS = (40, 600)
 DRAINED_MS_MAX = 40_000
 F = FaultKind
@@ -230,7 +232,7 @@ class Faults:
     def _storm(self, fault: Fault) -> None:
         network = self._world.network
         before = network.loss, network.repeat, network.reorder, network.late
-        network.loss, network.repeat, network.reorder, network.late = 0.2, 0.2, 0.4, 0.02
+        network.loss, network.repeat, network.reorder, network.late = STORM
 
         def calm() -> None:
             network.loss, network.repeat, network.reorder, network.late = before

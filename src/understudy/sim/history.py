@@ -84,7 +84,7 @@ class History:
         one, apart, dots, gone = OnePrimary(tell), Apart(tell), Dots(tell), Gone(tell, once=not self.plan.cuts)
         bounds = Bounds(tell, 4 * sum(len(user.tabs) for user in self.plan.users) + 8)
         world.on_stored += [one.stored, apart.stored, dots.stored, gone.stored, bounds.stored]
-        world.on_turned.append(bounds.turned)
+        world.on_turned += [bounds.turned, gone.turned]
         world.on_told.append(gone.told)
         if self.plan.promises.nothing_lost:
             world.on_replied.append(Copies(tell, world.settings.copies).replied)

@@ -6,9 +6,13 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
 
 from understudy.sim.history import Report, run
-from understudy.sim.plan import PROFILES, draw
+from understudy.sim.plan import PROFILES, Plan, draw
+from understudy.sim.shrink import shrunk
 from understudy.sim.swarm import Summary, swarm
 
 PROBLEMS_SHOWN = 3
@@ -20,8 +24,10 @@ def main(arguments: Sequence[str]) -> int:
     Cost: below a second of one core a history.
     """
     given = _parser().parse_args(arguments)
+    if given.plan is not None:
+        return _one(msgspec.json.decode(given.plan.read_bytes(), type=Plan), given)
     if given.seed is not None:
-        return _one(run(draw(given.seed, given.profile), trace=given.trace))
+        return _one(draw(given.seed, given.profile), given)
     return _many(given.first, given.seeds, given.profile, given.jobs)
 
 
@@ -32,11 +38,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="SEED", help="this one only")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes (all cores)")
     parser.add_argument("--profile", default="", choices=["", *PROFILES], help="only this kind of history")
-    parser.add_argument("--trace", action="store_true", help="with --seed: print what happened, line by line")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="this history only, as --shrink has written it")
+    parser.add_argument("--trace", action="store_true", help="of one history: print what happened, line by line")
+    parser.add_argument("--shrink", action="store_true", help="make a failing history as small as it can be")
     return parser
 
 
-def _one(report: Report) -> int:
+def _one(plan: Plan, given: argparse.Namespace) -> int:
+    if given.shrink:
+        plan = shrunk(plan, lambda text: print(text, flush=True))
+        path = Path(f"understudy-seed-{plan.seed}.json")
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
+        for fault in plan.faults:
+            print(f"    fault: {fault}")
+        for number, user in enumerate(plan.users):
+            for operations in user.tabs:
+                for operation in operations:
+                    print(f"    user{number}: {operation}")
+        print(f"written to {path}; run it again with: understudy simulate --plan {path} --trace")
+    return _said(run(plan, trace=given.trace))
+
+
+def _said(report: Report) -> int:
     for line in report.trace:
         print(line)
     for problem in report.problems:

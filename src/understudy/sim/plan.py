@@ -177,6 +177,14 @@ PROFILES: dict[str, Profile] = {
 """Profile's name -> what it is made of."""
 
 NAMES = "abcdefgh"
+USERS = (7, 10)
+LASTS_MS = 7_500
+"""Each tab works about so long, if its requests are answered at once."""
+ANSWER_MS = 15
+PACES_MS = (60, 200, 350)
+SHORT_IDLE_MS = 5_000
+SLEEPS_MS = (2_000, 7_500)
+"""Shorter than that idle timeout, so that the session must be alive, and longer, so that it must be over."""
 _LASTS_MS: dict[FaultKind, tuple[int, ...]] = {
     F.CRASH: (150, 700, 2_500, 5_000),
     F.CRASH_EMPTY: (150, 700, 2_500, 5_000),
@@ -212,7 +220,7 @@ def draw(seed: int, profile: str = "") -> Plan:
         settings=_settings(random, kind),
         network=_network(random),
         clocks={name: (random.randrange(10**6, 10**9), random.randint(-200, 200)) for name in NAMES},
-        users=tuple(_user(random, kind) for _ in range(random.randint(4, 7))),
+        users=tuple(_user(random) for _ in range(random.randint(*USERS))),
         faults=tuple(_faults(random, kind, members)),
     )
 
@@ -230,10 +238,10 @@ def _settings(random: Random, kind: Profile) -> dict[str, int | str]:
 
 def _network(random: Random) -> NetworkPlan:
     return NetworkPlan(
-        loss=random.choice((0.0, 0.0, 0.01, 0.05)),
+        loss=random.choice((0.0, 0.0, 0.01, 0.03)),
         repeat=random.choice((0.0, 0.02, 0.1)),
         reorder=random.choice((0.0, 0.05, 0.2)),
-        delay_ms=random.choice(((1, 2), (1, 5), (1, 20))),
+        delay_ms=random.choice(((1, 2), (1, 5), (1, 10))),
         detect_ms=random.choice((10, 30, 100)),
     )
 
@@ -268,12 +276,11 @@ def _faults(random: Random, kind: Profile, members: tuple[str, ...]) -> list[Fau
     return faults
 
 
-def _user(random: Random, kind: Profile) -> UserPlan:
-    sleeps = random.random() < 0.25
-    tabs = random.choice((1, 2, 2, 3))
+def _user(random: Random) -> UserPlan:
+    sleeps = random.random() < 0.2
+    tabs = [_tab(random, tab, sleeps) for tab in range(random.choice((1, 2, 2, 3)))]
     return UserPlan(
-        tabs=tuple(_tab(random, tab, random.randint(80, 150), sleeps) for tab in range(tabs)),
-        idle_timeout_ms=6_000 if sleeps else 3_600_000,
+        tabs=tuple(map(tuple, tabs)), idle_timeout_ms=SHORT_IDLE_MS if sleeps else UserPlan.__struct_defaults__[-1]
     )
 
 
@@ -287,17 +294,18 @@ _KINDS = (
 _RARE = (OperationKind.RENEW, OperationKind.RENEW, OperationKind.LOGIN, OperationKind.LOGOUT)
 
 
-def _tab(random: Random, number: int, count: int, sleeps: bool) -> tuple[Operation, ...]:
+def _tab(random: Random, number: int, sleeps: bool) -> list[Operation]:
     sticky = random.choice((0.0, 0.5, 0.95))
-    pace_ms = random.choice((80, 200, 300))
-    operations = []
-    for _ in range(count):
+    pace_ms = random.choice(PACES_MS)
+    operations: list[Operation] = []
+    lasts_ms = 0
+    while lasts_ms < LASTS_MS:
         draw_ = random.random()
         kind = random.choice(_KINDS)
         if draw_ < 0.02:
             kind = random.choice(_RARE)
-        elif sleeps and draw_ < 0.03:
-            kind = OperationKind.IDLE
+        elif sleeps and number == 0 and draw_ < 0.05:
+            kind, sleeps = OperationKind.IDLE, False
         attribute = random.choice((f"t{number}", f"t{number}", f"u{number}", "shared"))
         operations.append(
             Operation(
@@ -305,13 +313,14 @@ def _tab(random: Random, number: int, count: int, sleeps: bool) -> tuple[Operati
                 think_ms=random.randint(1, pace_ms),
                 at=-1 if random.random() < sticky else random.randrange(60),
                 attribute=attribute if kind in (OperationKind.WRITE, OperationKind.DELETE) else "",
-                view_ms=random.choice((3_000, 10_500)) if kind is OperationKind.IDLE else _view_ms(random),
+                view_ms=random.choice(SLEEPS_MS) if kind is OperationKind.IDLE else _view_ms(random),
                 stall_ms=random.choice((0,) * 24 + (5, 300)),
                 stalls_after=random.randint(1, 3),
                 dies_ms=random.choice((0,) * 199 + (random.randint(1, 30),)),
             )
         )
-    return tuple(operations)
+        lasts_ms += operations[-1].think_ms + operations[-1].view_ms + ANSWER_MS
+    return operations
 
 
 def _view_ms(random: Random) -> int:

@@ -50,6 +50,8 @@ class Request:
         self.over = False
         """Answered, or given up by the browser."""
         self.where = ""
+        self.is_login = False
+        """A rotation with another principal is under way."""
         self.answered = False
         """Its conversation came to its end."""
 
@@ -86,6 +88,7 @@ class Request:
             self.written = ledger.register(name).write(self.began_ms, deletes=True)
             del session[name]
         elif kind in (KIND.RENEW, KIND.LOGIN):
+            self.is_login = kind is KIND.LOGIN
             ledger.rotates(self.cookie, now, fenced=kind is KIND.LOGIN)
             session.rotate(principal=f"{self.user.name} at {now}" if kind is KIND.LOGIN else KEEP)
         elif kind is KIND.LOGOUT:
@@ -242,6 +245,8 @@ class User:
             ledger.open_requests -= 1
             late_ms = LATE_COMMIT_MS if error is not None else 0
             ledger.used_ms = max(ledger.used_ms, now + late_ms)
+            if request.is_login:
+                ledger.login_over(now + late_ms)
         if not request.cookie:
             self._is_logging_in = False
         if error is not None:
@@ -276,6 +281,7 @@ class User:
             self.plan.idle_timeout_ms,
             self.world.settings.grace_ms,
             request.began_ms,
+            lambda: self.world.now_ms,
             self.tell,
         )
         ledger.key = opened.key

@@ -84,6 +84,8 @@ class Machine:
         self.transport: MemoryTransport | None = None
         self.me = Peer(name, 0)
         self.store = self._empty_store()
+        self.back_ms = 0
+        """When it, or its agent, came back last."""
         self.lost_store_ms = -1
         """When its store was lost last."""
         self.requests: dict[int, Callable[[], None]] = {}
@@ -125,6 +127,7 @@ class Machine:
         if self.executor is not None:
             return
         self.is_on = True
+        self.back_ms = self.world.network.now_ms
         incarnation = self.world.random.getrandbits(62) + 1
         self.me = Peer(self.name, incarnation)
         taken = take_over(self.store, self.name, incarnation)
@@ -200,6 +203,7 @@ class Machine:
     def resume(self) -> None:
         if self.is_paused:
             self.is_paused = False
+            self.back_ms = self.world.network.now_ms
             self.world.network.resume(self.name)
             self._schedule_turn()
             frozen, self._frozen = self._frozen, []

@@ -9,6 +9,10 @@ from understudy.model.entry import Entry, Role
 from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.world import Machine
 
+LOOK_EVERY_TURNS = 8
+AWAY_MS = 10_000
+"""Who came back later than so long before a session's end may still hold it as it was."""
+
 
 class OnePrimary:
     """One epoch has one primary; whoever becomes primary does so under a higher reign than it knew."""
@@ -66,18 +70,26 @@ class Dots:
 
 
 class Gone:
-    """A tombstone stays for its time, on every machine; only a primary expires a session; once, if nothing is cut."""
+    """A tombstone stays for its time, on every machine; only a primary expires a session, and none that another one
+    has expired, unless it was away or cut off meanwhile."""
 
     def __init__(self, tell: Callable[[str], None], once: bool) -> None:
         self._tell = tell
         self._once = once
-        self._expired: dict[bytes, str] = {}
+        self._expired: dict[bytes, tuple[str, int]] = {}
+        self._dropped: list[bytes] = []
 
     def told(self, machine: Machine, fact: Fact) -> None:
         if fact.kind is FactKind.SESSION_EXPIRED:
-            other = self._expired.setdefault(fact.key, machine.name)
-            if self._once and other != machine.name:
+            other, then_ms = self._expired.setdefault(fact.key, (machine.name, machine.world.now_ms))
+            if self._once and other != machine.name and machine.back_ms < then_ms - AWAY_MS:
                 self._tell(f"{other} and {machine.name} have both expired {fact.key.hex()[:6]}")
+
+    def turned(self, machine: Machine) -> None:
+        dropped, self._dropped = self._dropped, []
+        for key in dropped:
+            if key not in self._expired:
+                self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
 
     def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
         if before is None:
@@ -87,8 +99,8 @@ class Gone:
                 self._tell(f"{machine.name} brought {key.hex()[:6]} back from its tombstone")
             elif after is None and machine.now_ms() < before.ended_ms + machine.world.settings.forget_ms:
                 self._tell(f"{machine.name} dropped the tombstone of {key.hex()[:6]} before its time")
-        elif after is None and before.role is Role.BACKUP and key not in self._expired:
-            self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
+        elif after is None and before.role is Role.BACKUP:
+            self._dropped.append(key)  # whether it was promoted and expired it in the same turn, the facts tell
 
 
 class Bounds:
@@ -98,6 +110,7 @@ class Bounds:
         self._tell = tell
         self._requests_max = requests_max
         self._keys: set[bytes] = set()
+        self._turns = 0
 
     def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
         self._keys.add(key)
@@ -111,7 +124,8 @@ class Bounds:
 
     def turned(self, machine: Machine) -> None:
         executor = machine.executor
-        if executor is None:
+        self._turns += 1
+        if executor is None or self._turns % LOOK_EVERY_TURNS:
             return
         engine = executor.engine
         sessions = len(self._keys)

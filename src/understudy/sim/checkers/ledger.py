@@ -10,7 +10,7 @@ from collections.abc import Callable
 from understudy.sim.checkers.register import Register, Write
 from understudy.sim.plan import Promises
 
-EARLY_MS = 4_000
+EARLY_MS = 3_000
 """An access may be recorded so much too early: the touch interval, its ride to the backup, one lost message."""
 LATE_MS = 1_500
 """How long after its time an expired session may still be shown: the touches of requests that were under way."""
@@ -39,9 +39,10 @@ class Calm:
 class Cookie:
     """One id of the session."""
 
-    __slots__ = ("fenced_ms", "replaced_ms", "tried_fenced_ms", "tried_ms")
+    __slots__ = ("born_ms", "fenced_ms", "replaced_ms", "tried_fenced_ms", "tried_ms")
 
-    def __init__(self) -> None:
+    def __init__(self, born_ms: int) -> None:
+        self.born_ms = born_ms
         self.tried_ms: int | None = None
         """A rotation that may have replaced it began then."""
         self.tried_fenced_ms: int | None = None
@@ -76,8 +77,10 @@ class Ledger:
         idle_timeout_ms: int,
         grace_ms: int,
         began_ms: int,
+        now_ms: Callable[[], int],
         tell: Callable[[str], None],
     ) -> None:
+        self.now_ms = now_ms
         self.name = name
         self.promises = promises
         self._calm = calm
@@ -90,6 +93,9 @@ class Ledger:
         self.cookies: dict[str, Cookie] = {}
         self._rotations: list[int] = []
         """When each rotation began that may have happened."""
+        self._logins_until_ms = 0
+        """Until when a login may have taken effect that began with another id than the one which it then replaced."""
+        self._logins_open = 0
         self.is_sure = False
         """It was answered or shown as protected: it has to be there."""
         self.end_tried_ms: int | None = None
@@ -115,12 +121,22 @@ class Ledger:
         return found
 
     def cookie(self, text: str) -> Cookie:
-        return self.cookies.setdefault(text.partition(".")[0], Cookie())
+        text = text.partition(".")[0]
+        found = self.cookies.get(text)
+        if found is None:
+            found = self.cookies[text] = Cookie(self.now_ms())
+        return found
 
     def rotates(self, cookie: str, now_ms: int, *, fenced: bool) -> None:
         """A rotation begins; ``fenced``: a login."""
         self.cookie(cookie).tried(now_ms, fenced=fenced)
         self._rotations.append(now_ms)
+        self._logins_open += fenced
+
+    def login_over(self, until_ms: int) -> None:
+        """A login was answered, or takes effect until then if at all."""
+        self._logins_open -= 1
+        self._logins_until_ms = max(self._logins_until_ms, until_ms)
 
     def ends(self, now_ms: int) -> None:
         """A logout begins."""
@@ -198,6 +214,8 @@ class Ledger:
 
     def _may_be_replaced(self, state: Cookie, now_ms: int, fenced: bool) -> bool:
         """By a login, by a renewal whose grace time is over, or by two renewals: an entry knows one previous id."""
+        if self._logins_open or state.born_ms < self._logins_until_ms:
+            return True
         if state.tried_ms is None or state.tried_fenced_ms is not None:
             return state.tried_fenced_ms is not None
         later = sum(began_ms >= state.tried_ms for began_ms in self._rotations)
