@@ -241,7 +241,7 @@ def leaving() -> Turns:
     """a, with one session, has been asked to leave, and has begun to look at what it holds."""
     a = Turns("b", "c").with_session()
     assert sent(a.on(c.DrainAsked()), m.Heartbeat) == [
-        (name, m.Heartbeat(a.now_ms, leaving=True, ready=True)) for name in ("b", "c")
+        (name, m.Heartbeat(a.now_ms, leaving=True, ready=True, remembers_ms=a.now_ms - START_MS)) for name in ("b", "c")
     ]
     assert LEAVE in a.tick()
     return a

@@ -355,3 +355,35 @@ def test_a_primary_that_is_asked_says_that_it_is_there() -> None:
     ask = m.Ask(7, (m.Question(KEY, Promise(2, 13), {}, place("a", ("b",))),))
     ((_, message),) = sent(a.hears("c", ask), m.Answers)
     assert message.answers == (m.Answer(KEY, m.Verdict.PRIMARY, a.entry.location),)
+
+
+def test_a_place_that_became_known_meanwhile_stops_the_promotion() -> None:
+    """S09, S22: c's copy of the same reign came while our own question was open: ours is not above it, and is asked
+    again above it."""
+    a, number = claimed()
+    now = at_reign(THEIRS, 2, "c", ("a",))
+    a.hears("c", m.Replicate(KEY, 5, whole(now, START_MS)))
+    assert a.entry.epoch.reign == 2
+    a.hears("d", answers(m.Verdict.NOTHING, number["d"]))
+    a.hears("c", answers(m.Verdict.NOTHING, number["c"]))
+    assert (a.entry.role, a.entry.primary) == (Role.BACKUP, "c")
+
+
+def test_who_was_refused_for_a_promise_asks_above_it() -> None:
+    """S22, S29: c has promised reign 7 to somebody who died before it was primary: asked below that for ever, it would
+    refuse for ever."""
+    a, number = claimed()
+    a.hears("d", answers(m.Verdict.NOTHING, number["d"]))
+    refused = m.Answer(KEY, m.Verdict.REFUSED, COPY.location, None, Promise(7, 1))
+    a.hears("c", m.Answers(number["c"], (refused,)))
+    asked = [message.questions[0] for _, message in sent(a.wait(200, hearing=PEERS), m.Ask)]
+    assert {question.promise.reign for question in asked} == {8}
+
+
+def test_who_refuses_for_a_promise_says_for_which() -> None:
+    """S22: the reign alone."""
+    held = moved(COPY, promised=Promise(7, 1))
+    a = Turns("b", "c", "d", entries={KEY: held})
+    lost(a)
+    ((_, message),) = sent(a.hears("c", m.Ask(7, (m.Question(KEY, NEXT, {}, COPY.location),))), m.Answers)
+    assert (message.answers[0].verdict, message.answers[0].promised) == (m.Verdict.REFUSED, Promise(7, 1))

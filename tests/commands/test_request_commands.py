@@ -262,3 +262,15 @@ def test_a_repeated_forward_is_one_job() -> None:
     forward = m.Forward(55, KEY, writing(2).commit, m.AcknowledgeMode.BACKUP, False, 1, 0)
     assert [len(sent(turns.hears("c", forward), m.Forward)) for _ in range(3)] == [1, 0, 0]
     assert len(turns.engine.service.jobs) == 1
+
+
+def test_a_commit_that_comes_again_after_its_answer_is_answered_the_same() -> None:
+    """S03, S15: the answer was lost, and more commits than an entry remembers have come since."""
+    a = Turns("b", "c").with_session()
+    forward = m.Forward(9, KEY, writing(2, x=b"2").commit, m.AcknowledgeMode.BACKUP, False, 1)
+    a.hears("c", forward)
+    answer = [("c", m.Forwarded(9, committed(102)))]
+    assert sent(a.hears("b", m.Acknowledge(KEY, 102, {A: 102})), m.Forwarded) == answer
+    for number in range(3, 23):
+        a.asked(writing(number, x=b"%d" % number), number)
+    assert a.hears("c", forward) == [c.Send(to, message) for to, message in answer]

@@ -443,3 +443,36 @@ def test_who_is_outbid_asks_before_it_shows_anything() -> None:
         assert now is not None
         assert shown is None or now.epoch.reign > promise.reign
     assert cluster.read("a") == b"old" and cluster.primary() == "a"
+
+
+# --- away for too long ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("away_ms", [4_000, 30_000], ids=["while the tombstone lives", "longer than it lives"])
+def test_no_old_store_brings_back_what_was_ended(away_ms: int) -> None:
+    """S04: the backup's machine was off when the user logged out: whenever it comes back, nobody finds the session."""
+    a = Cluster("abc", forget_ms=10_000)
+    a.write("a", b"1")
+    away = a.roles()[Role.BACKUP][0]
+    a[away].crash()
+    ends = Commit(b"%08d" % 99, a.secret, ends=True)
+    a["a"].ask(m.CommitRequest(0, a.key, ends, m.AcknowledgeMode.BACKUP), lambda answer: None)
+    a.wait(away_ms)
+    a[away].start()
+    a.wait(SETTLED_MS)
+    for name in "abc":
+        entry = a[name].store.read(a.key).entry
+        assert entry is None or entry.ended, name
+    assert (FactKind.STORE_OUTDATED in a.world.facts) == (away_ms > 10_000)
+
+
+def test_sessions_survive_a_long_stop_of_everything() -> None:
+    """S35: all were away for longer than deletions are remembered: nobody has forgotten what another knows."""
+    a = Cluster("abc", forget_ms=10_000)
+    a.write("a", b"1")
+    for name in "abc":
+        a[name].crash()
+    a.wait(40_000)
+    for name in "abc":
+        a[name].start()
+    assert [a.read(name) for name in "abc"] == [b"1", b"1", b"1"]

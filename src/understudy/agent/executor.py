@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from understudy import limits
+from understudy.agent.quarantine import note_death
 from understudy.errors import StoreFull
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry
@@ -44,6 +45,7 @@ class Executor:
         reply: answers a worker's request.
         publish: tells the workers until when a lease runs: a row of the lease board, an instant.
         tell: takes facts, for logs and metrics.
+        poisoned: keys for which this member has no room, because agents have died of their entries.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Executor:
         reply: Callable[[c.Ticket, FetchAnswer | CommitAnswer], None],
         publish: Callable[[str, int], None],
         tell: Callable[[c.Fact], None],
+        poisoned: frozenset[bytes] = frozenset(),
     ) -> None:
         self.engine = Engine(settings)
         self._store = store
@@ -63,6 +66,9 @@ class Executor:
         self._reply = reply
         self._publish = publish
         self._tell = tell
+        self._poisoned = poisoned
+        self._under_way = b""
+        """The key that is being handled: should that end this agent, the next life must know."""
         self._events: deque[c.Event] = deque()
         self._scans: deque[c.Scan] = deque()
         self._out: list[c.Command] = []
@@ -89,17 +95,26 @@ class Executor:
         agent has to end, and the next life starts from the store.
         """
         assert not self._out, "a turn after one that failed"
-        with self._store.write() as transaction:
-            self._touched = 0
-            for _ in range(min(len(self._events), EVENTS_PER_TURN_MAX)):
-                self._handle(self._events.popleft(), transaction)
-                if self._touched >= limits.BATCH_ENTRIES_MAX:
-                    break
-            if not self._events and self._scans:
-                self._handle(self._scan(self._scans.popleft(), transaction), transaction)
-            self._carry_out(self.engine.flush(), transaction)
+        try:
+            with self._store.write() as transaction:
+                self._work(transaction)
+        except Exception as error:
+            if self._under_way and not isinstance(error, StoreFull):
+                note_death(self._store, self._under_way)
+            raise
         self._release()
         return bool(self._events or self._scans)
+
+    def _work(self, transaction: Transaction) -> None:
+        self._touched = 0
+        for _ in range(min(len(self._events), EVENTS_PER_TURN_MAX)):
+            self._handle(self._events.popleft(), transaction)
+            if self._touched >= limits.BATCH_ENTRIES_MAX:
+                break
+        if not self._events and self._scans:
+            self._handle(self._scan(self._scans.popleft(), transaction), transaction)
+        self._carry_out(self.engine.flush(), transaction)
+        self._under_way = b""
 
     def _release(self) -> None:
         out, self._out = self._out, []
@@ -115,6 +130,7 @@ class Executor:
                     self._tell(fact)
 
     def _handle(self, event: c.Event, transaction: Transaction) -> None:
+        self._under_way = b""
         self._carry_out(self.engine.handle(event, self.now_ms()), transaction)
 
     def _carry_out(self, commands: list[c.Command], transaction: Transaction) -> None:
@@ -126,11 +142,14 @@ class Executor:
             match command:
                 case c.Change(key=key, what=what):
                     self._touched += 1
+                    self._under_way = key
                     results = self.engine.handle(self._change(key, what, transaction), self.now_ms())
                 case c.Read(keys=keys, purpose=purpose):
                     self._touched += len(keys)
                     for key in keys:
-                        looked = c.Looked(key, purpose, transaction.get(key))
+                        self._under_way = key
+                        entry = transaction.get(key) if key not in self._poisoned else None
+                        looked = c.Looked(key, purpose, entry)
                         results.extend(self.engine.handle(looked, self.now_ms()))
                 case c.Scan():
                     self._scans.append(command)
@@ -146,6 +165,8 @@ class Executor:
 
     def _change(self, key: bytes, what: c.What, transaction: Transaction) -> c.Changed:
         before: Entry | None = None
+        if key in self._poisoned:
+            return c.Changed(key, what, Outcome.STORE_FULL, None, None)
         environment = Environment(
             self._settings,
             self.now_ms(),

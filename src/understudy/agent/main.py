@@ -32,12 +32,12 @@ from understudy.agent.executor import Executor
 from understudy.agent.log import LOG_NAME, Journal, open_log
 from understudy.agent.process import Agent, Life
 from understudy.agent.status import own_version
-from understudy.agent.takeover import Taken, chooser_of, give_back, open_store, take_over
+from understudy.agent.takeover import Taken, chooser_of, first_id, give_back, open_store, take_over
 from understudy.config import SOCKET_NAME, Config, load, open_directory, read_secrets
 from understudy.config.parse import Address
 from understudy.errors import AgentUnavailable, ConfigurationError, DirectoryError, UnderstudyError
 from understudy.model.ids import Keys
-from understudy.protocol.commands import Settings, Started
+from understudy.protocol.commands import Settings
 from understudy.store.leases import LeaseBoard
 from understudy.store.lmdb import LmdbStore
 from understudy.transport import Peer, Transport
@@ -155,12 +155,18 @@ async def _live(config: Config, directory: Path, journal: Journal, *, lingers: b
         agent = Agent(life, store, journal)
         settings = _settings(config, me.incarnation, chooser_of(link_keys[0], *me), taken)
         executor = Executor(
-            store, settings, send=agent.send, reply=agent.server.reply, publish=board.publish, tell=agent.tell
+            store,
+            settings,
+            send=agent.send,
+            reply=agent.server.reply,
+            publish=board.publish,
+            tell=agent.tell,
+            poisoned=taken.poisoned,
         )
         _say_start(journal, config, store, taken)
         expects_peers = config.multicast or any(seed != config.listen for seed in config.seeds)
         agent.heed_signals()
-        agent.begin(executor, transport, Started(taken.last_view, taken.has_entries, expects_peers))
+        agent.begin(executor, transport, taken.started(expects_peers))
         if await _serve(agent, transport, config, directory):
             give_back(store)
     finally:
@@ -232,6 +238,7 @@ def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> S
         patrol_ms=config.patrol_every_ms,
         grace_ms=config.rotation_grace_ms,
         bytes_max=config.session_bytes_max,
+        first_id=first_id(incarnation),
         lives=taken.own_lives,
     )
 
@@ -240,6 +247,10 @@ def _say_start(journal: Journal, config: Config, store: LmdbStore, taken: Taken)
     journal.say("started", f"version {own_version()}, pid {os.getpid()}, cluster {config.name}")
     if store.set_aside is not None:
         journal.warn("store set aside", f"it was damaged when the machine went down; it is kept as {store.set_aside}")
+    for key in sorted(taken.poisoned):
+        journal.warn(
+            "entry quarantined", f"{key.hex()}: agents died of it twice; its row is kept in a note, others may hold it"
+        )
     if taken.adopted:
         journal.say("entries adopted", f"{taken.adopted} were written here without an agent")
 

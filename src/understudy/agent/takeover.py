@@ -14,8 +14,12 @@ from typing import NamedTuple
 import msgspec
 
 from understudy import limits
+from understudy.agent.quarantine import set_poison_aside
 from understudy.config import Config
+from understudy.errors import StoreError
 from understudy.model.entry import Key, Role
+from understudy.protocol.absence import ALIVE_NOTE, SINCE_NOTE
+from understudy.protocol.commands import Started
 from understudy.store import Owner, Store, Transaction
 from understudy.store.lmdb import LmdbStore
 
@@ -39,6 +43,16 @@ class Taken(NamedTuple):
     has_entries: bool
     adopted: int
     """Entries that were written without an agent, and now wait for their copies."""
+    alive_ms: int = 0
+    """When an earlier life was noted to live last, on the store clock; 0: never."""
+    since_ms: int = 0
+    """Since when it had been there without a long gap; 0: not known."""
+    poisoned: frozenset[Key] = frozenset()
+    """Entries on which earlier lives have died; they were moved aside."""
+
+    def started(self, expects_peers: bool) -> Started:
+        """What the engine is told of it."""
+        return Started(self.last_view, self.has_entries, expects_peers, self.alive_ms, self.since_ms)
 
 
 def open_store(config: Config, directory: Path, *, read_only: bool = False) -> LmdbStore:
@@ -68,13 +82,15 @@ def take_over(store: Store, member: str, incarnation: int) -> Taken:
         raw = transaction.note(LIVES_NOTE)
         lives = _LIVES.decode(raw) if raw else []
         transaction.set_note(LIVES_NOTE, msgspec.msgpack.encode([*lives, incarnation][-limits.OWN_LIVES_MAX :]))
+        alive_ms, since_ms = (int(transaction.note(name) or b"0") for name in (ALIVE_NOTE, SINCE_NOTE))
+        poisoned = set_poison_aside(transaction)
         view = (transaction.note(VIEW_NOTE) or b"").decode().split()
         has_entries = bool(transaction.keys(None, 1))
         adopting = adopting and has_entries
         if adopting:
             transaction.set_note(ADOPTING_NOTE, b"1")
     adopted = _adopt_all(store) if adopting else 0
-    return Taken(frozenset(lives), tuple(view), has_entries, adopted)
+    return Taken(frozenset(lives), tuple(view), has_entries, adopted, alive_ms, since_ms, poisoned)
 
 
 def give_back(store: Store) -> None:
@@ -88,6 +104,11 @@ def chooser_of(link_key: bytes, member: str, incarnation: int) -> int:
     """The 63-bit hash that makes this life's epochs differ from every other's; nobody without the secret picks it."""
     digest = blake2b(f"{member}/{incarnation}".encode(), digest_size=8, key=link_key[:64], person=b"understudy epoch")
     return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def first_id(incarnation: int) -> int:
+    """From where a life counts its requests: 2^31 numbers that hardly any other life of the member has."""
+    return (incarnation & 0x3FFF_FFFF) << 31
 
 
 def _is_as_given_back(transaction: Transaction) -> bool:
@@ -108,7 +129,10 @@ def _adopt_all(store: Store) -> int:
 
 def _adopt(key: Key, transaction: Transaction) -> bool:
     """Put one entry of ours in the outbox, marked: its users were answered when nobody else held it."""
-    entry = transaction.get(key)
+    try:
+        entry = transaction.get(key)
+    except StoreError:
+        return False  # the engine will meet it, and ``quarantine`` deal with it
     if entry is None or entry.role is not Role.PRIMARY or not entry.number:
         return False
     rows = transaction.outbox(entry.number - 1, 1)

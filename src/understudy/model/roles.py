@@ -115,7 +115,7 @@ def promised(entry: Entry | None, promise: Promise, member: str, location: Locat
     if entry.primary != member and entry.primary in heard and entry.epoch >= location.epoch:
         # (Where the asker knows a later place, that we hear the primary before it is nothing.)
         return Outcome.UNCHANGED, entry
-    if entry.promised > promise or Promise(entry.epoch.reign, entry.epoch.chooser) >= promise:
+    if entry.promised > promise or entry.epoch.reign >= promise.reign:
         return Outcome.REFUSED, entry
     return Outcome.STORED, msgspec.structs.replace(entry, promised=promise)
 
@@ -145,14 +145,14 @@ def promoted(
     """
     if entry.ended:
         return Outcome.ENDED, entry
-    if entry.promised > promise or Promise(entry.epoch.reign, entry.epoch.chooser) >= promise:
+    if entry.promised > promise or entry.epoch.reign >= promise.reign:
         return Outcome.REFUSED, entry
     if not entry.has_data:
         return Outcome.UNKNOWN, entry
     for delta in found:
         if delta.location.ended:
             return Outcome.ENDED, ended(entry, now_ms)
-        if Promise(delta.location.epoch.reign, delta.location.epoch.chooser) >= promise:
+        if delta.location.epoch.reign >= promise.reign:
             return Outcome.REFUSED, entry
         if applies(entry.context, delta):
             entry = with_merged(entry, delta, now_ms)

@@ -124,6 +124,12 @@ Partitions (``serve``, ``inquire``)
     majority of ``members_expected`` makes, acknowledges and promotes nothing, and calls nothing lost or unknown; it
     shows an entry only while its backups vouch for it. A cut is noticed within a lease.
 
+Away for too long (``absence``)
+    Tombstones are kept for ``forget_ms``. A member that was away for longer may hold what was ended meanwhile, and
+    nobody could tell. It answers no heartbeat, so that nobody counts on it; when it hears one from a member whose
+    memory is longer than ``forget_ms``, it discards its store and joins as an empty member. Where all have been away,
+    nothing was forgotten by anybody else.
+
 Doubt after standing still (``join``)
     A process that was stopped for longer than two leases first handles frames that lay waiting and only then the news
     that others have replaced it. So after such a gap a member doubts everything: requests for sessions that it holds
@@ -166,6 +172,7 @@ Reading order
     ``sweep``      work on many sessions
     ``places``     who knows where sessions are
     ``patrol``     what nothing else has noticed; where backups would be better (``shares``)
+    ``absence``    a store that was away for too long
     ``join``       from a start, or a pause, to ready
     ``changes``    which pure function of ``model`` each ``Change`` names
     ``core``       what the ``parts`` share

@@ -58,6 +58,8 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
             return roles.promised(entry, promise, me, location, heard)
         case c.Expire():
             return _expire(entry, env)
+        case c.Discard():
+            return (Outcome.UNCHANGED, None) if entry is None else (Outcome.REMOVED, None)
         case c.ForgetCopy(epoch=epoch):
             return _forget(entry, epoch, now)
         case c.DropLost(epoch=epoch):

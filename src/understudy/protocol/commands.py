@@ -126,6 +126,10 @@ class Expire(NamedTuple):
     """Remove an entry that is due: an expired primary, a tombstone past its time."""
 
 
+class Discard(NamedTuple):
+    """Remove an entry of a store that was away for too long."""
+
+
 class ForgetCopy(NamedTuple):
     """Remove a copy or proxy whose primary has expired the session, unless the copy was used since."""
 
@@ -153,6 +157,7 @@ What = (
     | ReleaseCopy
     | ConfirmCopy
     | Expire
+    | Discard
     | ForgetCopy
     | DropLost
 )
@@ -260,6 +265,10 @@ class Leave(NamedTuple):
     """Hand over what is primary here."""
 
 
+class DiscardAll(NamedTuple):
+    """Remove everything that this member held when it started."""
+
+
 class Moving(NamedTuple):
     """Take the next step of a move."""
 
@@ -289,6 +298,7 @@ Purpose = (
     | Recover
     | Recovered
     | Leave
+    | DiscardAll
     | Moving
     | Answer
 )
@@ -388,6 +398,10 @@ class Started(NamedTuple):
     last_view: tuple[str, ...]
     has_entries: bool
     expects_peers: bool
+    alive_ms: int = 0
+    """When an earlier life was noted to live last, on the store clock; 0: never."""
+    since_ms: int = 0
+    """Since when there was no gap longer than ``forget_ms`` before that; 0: not known."""
 
 
 class PeerFound(NamedTuple):
@@ -483,6 +497,8 @@ class Settings(msgspec.Struct, frozen=True):
     """From the end of one round of the patrol to the next; 0: none."""
     grace_ms: int = 10_000
     bytes_max: int = 1 << 20
+    first_id: int = 0
+    """From where this life counts its requests: no answer to an earlier one's fits them."""
     lives: frozenset[int] = frozenset()
     """Earlier incarnations of this member whose commits its store may still hold unanswered."""
 

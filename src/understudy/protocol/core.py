@@ -15,7 +15,7 @@ class Core:
         self.me = settings.member
         self.now_ms = 0
         self.commands: list[c.Command] = []
-        self._last_id = 0
+        self._last_id = settings.first_id
 
     def emit(self, command: c.Command) -> None:
         self.commands.append(command)
@@ -35,7 +35,7 @@ class Core:
             self.tell(c.FactKind.VALUES_CONCURRENT, key, detail=f"{count} attributes" if count > 1 else "1 attribute")
 
     def next_id(self) -> int:
-        """A number for a request or inquiry, unique in this life."""
+        """A number for a request or inquiry, unique in this life, and with ``first_id`` among all of this member."""
         self._last_id += 1
         return self._last_id
 

@@ -34,6 +34,7 @@ class Engine:
         self.directory = self.parts.directory
         self.patrol = self.parts.patrol
         self.joining = self.parts.joining
+        self.absence = self.parts.absence
         self._receiver = Receiver(self.parts)
         self._view: tuple[str, ...] = ()
 
@@ -193,6 +194,7 @@ class Engine:
         self.sweeps.tick()
         self.directory.tick()
         self.patrol.tick()
+        self.absence.tick()
         self.joining.go_on()
 
     # --- messages ------------------------------------------------------------------------------------------
@@ -214,7 +216,8 @@ class Engine:
             if known is None:
                 return
         self.members.heard(event.sender)
-        self._receiver.take(event.sender, known, event.message)
+        if self.absence.takes(event.message):
+            self._receiver.take(event.sender, known, event.message)
 
     # --- what the store says -------------------------------------------------------------------------------
 
@@ -301,6 +304,9 @@ class Engine:
                 self.core.emit(c.Read((key,), c.Recovered(number, marked)))
             if event.more:
                 self.core.emit(event.scan._replace(after_number=event.numbers[-1]))
+        elif isinstance(purpose, c.DiscardAll):
+            if self.absence.scanned(event):
+                self.joining.discarded()
         elif isinstance(purpose, c.TellPlaces):
             self.directory.scanned(event, purpose)
         elif isinstance(purpose, c.Patrol):

@@ -42,6 +42,7 @@ class FactKind(enum.StrEnum):
     COMPARED = "compared"
     TRANSFERRED = "transferred"
     READY = "ready"
+    STORE_OUTDATED = "store outdated"
     STOOD_STILL = "stood still"
     STORE_REFUSED = "store refused a change"
     DRAINED = "drained"

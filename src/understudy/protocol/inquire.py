@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from understudy.model.commit import Outcome
 from understudy.model.delta import delta_since
-from understudy.model.entry import Entry, Location, Promise, Role
+from understudy.model.entry import NO_PROMISE, Entry, Location, Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
@@ -134,6 +134,7 @@ class Inquiries:
         elif Verdict.PRIMARY in by_verdict:
             self._drop(inquiry, by_verdict[Verdict.PRIMARY], "it has a primary")
         elif Verdict.REFUSED in by_verdict:
+            self._above[key] = max(self._above.get(key, 0), *(answer.promised.reign for answer in answers.values()))
             self._drop(inquiry, by_verdict[Verdict.REFUSED], "a higher promise is known", retry=True)
         elif Verdict.HEARD in by_verdict and not self._primary_denies(inquiry):
             self._drop(inquiry, by_verdict[Verdict.HEARD], "its primary is heard", retry=True)
@@ -231,7 +232,8 @@ class Inquiries:
                 _longest(self._holds.setdefault(slot, {}), self._holds_for(location))
         if verdict is Verdict.HOLDS:
             delta = delta_since(entry, what.context, self._core.now_ms)
-        self._to_answer.setdefault(slot, []).append(Answer(event.key, verdict, entry.location, delta))
+        promised = entry.promised if verdict is Verdict.REFUSED else NO_PROMISE
+        self._to_answer.setdefault(slot, []).append(Answer(event.key, verdict, entry.location, delta, promised))
 
     # --- time and sending ----------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ class Jobs:
             self._unpark(job)
 
     def forget_sender(self, name: str) -> None:
-        """A member was lost: its next life counts its requests anew."""
+        """A life of a member has ended: nobody waits for its answers."""
         for origin in [o for o in self._by_origin if isinstance(o, Remote) and o.sender == name]:
             del self._by_origin[origin]
         for origin in [o for o in self._committed if o.sender == name]:

@@ -9,6 +9,7 @@ until its peers have told it of their sessions.
 from __future__ import annotations
 
 from understudy.protocol import commands as c
+from understudy.protocol.absence import Absence
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
@@ -23,13 +24,20 @@ class Joining:
     """How far one member has come."""
 
     def __init__(
-        self, core: Core, members: Members, comparisons: Comparisons, service: Service, sweeps: Sweeps
+        self,
+        core: Core,
+        members: Members,
+        comparisons: Comparisons,
+        service: Service,
+        sweeps: Sweeps,
+        absence: Absence,
     ) -> None:
         self._core = core
         self._members = members
         self._comparisons = comparisons
         self._service = service
         self._sweeps = sweeps
+        self._absence = absence
         self._started = False
         self._warm = False
         self._has_entries = False
@@ -45,6 +53,7 @@ class Joining:
         if event.has_entries or self._core.settings.lives:
             self._members.keep_earlier_promises()
         awaited = set(event.last_view) - {self._core.me}
+        self._absence.start(event)
         self._doubt(awaited, event.has_entries, waits=bool(awaited) or event.expects_peers)
         self.go_on()
 
@@ -72,6 +81,10 @@ class Joining:
         if not self._started or self._members.ready:
             return
         over = core.now_ms >= self._until_ms
+        if self._absence.is_outdated:
+            if not over or self._absence.is_discarding:
+                return
+            self._absence.believe()
         if not self._warm:
             if not over and (self._awaited or not self._members.reachable()):
                 return
@@ -86,10 +99,17 @@ class Joining:
             self._service.is_joining = False
             self._members.ready = True
             core.tell(c.FactKind.READY)
+            self._absence.joined()
             self.take_up()
             for name in sorted(self._awaited):
                 self._sweeps.recheck_later(name)
             self._awaited.clear()
+
+    def discarded(self) -> None:
+        """What this member held was too old, and is gone: it joins as an empty one."""
+        self._has_entries = False
+        self._awaited.clear()
+        self.go_on()
 
     def take_up(self) -> None:
         """Give copies to what lacks them, and send what nobody has acknowledged: peers are there now."""

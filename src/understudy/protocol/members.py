@@ -77,6 +77,8 @@ class Member:
         """(our instant, our clock less theirs) of the quickest heartbeat in each of the last windows."""
         self.promised_until_ms = 0
         """Until when we acknowledge no write as a successor of it."""
+        self.remembers_ms = 0
+        """How far its memory goes back, see ``absence``."""
         self.returns: list[int] = []
         """When it came back from being lost, lately; ``blips``: from being suspect."""
         self.blips: list[int] = []
@@ -120,6 +122,10 @@ class Members:
         self._cursor = core.settings.chooser % limits.MEMBERS_MAX
         self.leaving = False
         self.ready = False
+        self.since_ms = 0
+        """Since when this member's memory has no gap longer than ``forget_ms``; see ``absence``."""
+        self.outdated = False
+        """What it holds is not to be believed yet: it answers no heartbeat, so that nobody waits for it."""
         self._forgotten_until_ms = 0
         """Until when promises of an earlier life of ours may bind us that this one knows nothing of."""
         self._next_call_ms = 0
@@ -233,7 +239,9 @@ class Members:
         sender.ready, sender.zone = message.ready, message.zone
         began = message.leaving and not sender.leaving
         sender.leaving = message.leaving
-        self._core.send(sender.name, HeartbeatAck(message.sent_ms, reads, sender.fence + self._base_fence))
+        sender.remembers_ms = message.remembers_ms
+        if not self.outdated:
+            self._core.send(sender.name, HeartbeatAck(message.sent_ms, reads, sender.fence + self._base_fence))
         if began:
             self._core.tell(c.FactKind.MEMBER_LEAVES, member=sender.name)
         return began
@@ -349,7 +357,8 @@ class Members:
         return self._next_heartbeat_ms
 
     def _heartbeat(self) -> Heartbeat:
-        return Heartbeat(self._core.now_ms, self.leaving, self.ready, self._core.settings.zone)
+        now = self._core.now_ms
+        return Heartbeat(now, self.leaving, self.ready, self._core.settings.zone, now - (self.since_ms or now))
 
     # --- placement -----------------------------------------------------------------------------------------
 

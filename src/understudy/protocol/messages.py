@@ -27,6 +27,8 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=1):
     leaving: bool = False
     ready: bool = True
     zone: str = ""
+    remembers_ms: int = 0
+    """How long ago the sender's memory begins: since then it was never away for longer than ``forget_ms``."""
 
 
 class HeartbeatAck(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -125,7 +127,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     location: Location | None = None
     delta: Delta | None = None
     promised: Promise = NO_PROMISE
-    """In a comparison: the highest reign that the answerer has promised."""
+    """In a comparison: the highest reign that the answerer has promised; in an inquiry the one that it refuses for."""
 
 
 class Answers(msgspec.Struct, frozen=True, array_like=True, tag=9):

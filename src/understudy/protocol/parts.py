@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from understudy.protocol import commands as c
+from understudy.protocol.absence import Absence
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
@@ -34,7 +35,8 @@ class Parts:
         self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
         self.directory = Directory(self.core, self.members, self._transferred)
         self.patrol = Patrol(self.core, self.members, self.replication, self.comparisons)
-        self.joining = Joining(self.core, self.members, self.comparisons, self.service, self.sweeps)
+        self.absence = Absence(self.core, self.members)
+        self.joining = Joining(self.core, self.members, self.comparisons, self.service, self.sweeps, self.absence)
 
     # What a part calls that is made after it.
 

@@ -133,6 +133,9 @@ class Service:
         if self._members.in_minority:
             self._refuse(job)
             return
+        if self._members.outdated:
+            self._retry(job)
+            return
         backups = self._members.place(job.key, self._core.settings.copies_wanted)
         if len(backups) < self._core.settings.copies:
             if self.is_joining and request.acknowledge is AcknowledgeMode.BACKUP:

@@ -17,7 +17,7 @@ import msgspec
 
 from understudy.agent.executor import Executor
 from understudy.agent.inbox import Directory, Frame, Seen
-from understudy.agent.takeover import chooser_of, give_back, take_over
+from understudy.agent.takeover import chooser_of, first_id, give_back, take_over
 from understudy.errors import FrameError
 from understudy.model.entry import Entry
 from understudy.model.ids import Keys
@@ -136,16 +136,23 @@ class Machine:
             member=self.name,
             incarnation=incarnation,
             chooser=chooser_of(self.world.keys.link_keys()[0], self.name, incarnation),
+            first_id=first_id(incarnation),
             lives=taken.own_lives,
         )
         self.leases.clear()
         self._lives = Directory(self.me, taken.own_lives)
         self.executor = Executor(
-            self.store, settings, send=self._send, reply=self._reply, publish=self._publish, tell=self._tell
+            self.store,
+            settings,
+            send=self._send,
+            reply=self._reply,
+            publish=self._publish,
+            tell=self._tell,
+            poisoned=taken.poisoned,
         )
         self.transport = self.world.network.transport(self.me)
         self.transport.start(self)
-        self._submit(c.Started(taken.last_view, taken.has_entries, len(self.world.machines) > 1))
+        self._submit(taken.started(len(self.world.machines) > 1))
         asked, self._asked = list(self._asked.values()), {}
         for question in asked:
             self._put(question)

@@ -70,6 +70,9 @@ class Transaction(Protocol):
 
     def remove(self, key: Key) -> None: ...
 
+    def set_aside(self, key: Key, note: str) -> None:
+        """Remove an entry, also one that cannot be decoded, and keep its row as a note."""
+
     def change(self, key: Key, change: Change) -> tuple[Outcome, Entry | None]:
         """Apply a pure function to one entry; returns its outcome and what the store holds now.
 

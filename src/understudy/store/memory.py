@@ -169,6 +169,12 @@ class MemoryTransaction:
         if old is not None:
             self._replace(key, old, None)
 
+    def set_aside(self, key: Key, note: str) -> None:
+        entry = self._contents.entries.get(key)
+        if entry is not None:
+            self.set_note(note, codec.encode_entry(entry))
+            self.remove(key)
+
     def change(self, key: Key, change: Change) -> tuple[Outcome, Entry | None]:
         old = self._contents.entries.get(key)
         outcome, new = change(old)

@@ -127,6 +127,16 @@ class LmdbTransaction:
         if raw is not None:
             self._replace(key, raw, codec.decode_entry(raw), None)
 
+    def set_aside(self, key: Key, note: str) -> None:
+        raw = self._txn.get(key)
+        if raw is None:
+            return
+        self.set_note(note, raw)
+        try:
+            self._replace(key, raw, codec.decode_entry(raw), None)
+        except errors.StoreError:
+            self._txn.delete(key)  # nobody knows its index rows and what it was counted as: the check will say so
+
     def change(self, key: Key, change: Change) -> tuple[Outcome, Entry | None]:
         raw = self._txn.get(key)
         old = None if raw is None else codec.decode_entry(raw)
