@@ -9,16 +9,13 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-import msgspec
-
-from understudy import limits
 from understudy.model.commit import Commit, Outcome
 from understudy.model.delta import Delta
 from understudy.model.entry import Entry, Epoch, Location, Promise
 from understudy.protocol.facts import Fact as Fact
 from understudy.protocol.facts import FactKind as FactKind
 from understudy.protocol.messages import CommitAnswer, FetchAnswer, Item, MemberMessage, Request
-from understudy.protocol.placement import RENDEZVOUS, ROUND_ROBIN
+from understudy.protocol.settings import Settings as Settings
 
 Ticket = int
 """Names one request of a worker; the executor knows which connection it belongs to."""
@@ -466,48 +463,3 @@ class Ticked(NamedTuple):
 Event = (
     Started | PeerFound | PeerLost | Received | Requested | Abandoned | Changed | Looked | Scanned | DrainAsked | Ticked
 )
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """What an engine is told once."""
-
-    member: str
-    incarnation: int
-    chooser: int
-    """Hash of member and incarnation, for epochs."""
-    copies: int = 1
-    everywhere: bool = False
-    """A copy on every other member, which reads it in place; ``copies`` is the least that protects."""
-    placement: str = ROUND_ROBIN
-    zone: str = ""
-    lease_ms: int = 250
-    dead_ms: int = 5_000
-    claim_ms: int = 100
-    backup_timeout_ms: int = 100
-    commit_timeout_ms: int = 2_000
-    sweep_delay_ms: int = 3_000
-    cold_start_ms: int = 3_000
-    members_expected: int = 0
-    """Not 0 under ``partition = "refuse"``: without a majority of so many this side changes nothing."""
-    move_after: int = 2
-    """A member that serves a session so often in a row becomes its primary; 0: never."""
-    drain_timeout_ms: int = 30_000
-    forget_ms: int = 86_400_000
-    patrol_ms: int = 60_000
-    """From the end of one round of the patrol to the next; 0: none."""
-    grace_ms: int = 10_000
-    bytes_max: int = 1 << 20
-    first_id: int = 0
-    """From where this life counts its requests: no answer to an earlier one's fits them."""
-    lives: frozenset[int] = frozenset()
-    """Earlier incarnations of this member whose commits its store may still hold unanswered."""
-
-    @property
-    def copies_wanted(self) -> int:
-        """How many members shall hold a copy beside the primary, if there are as many."""
-        return limits.MEMBERS_MAX if self.everywhere else self.copies
-
-    @property
-    def computes_places(self) -> bool:
-        """True if any member can work out who holds a session: places are not announced, and not kept."""
-        return self.placement == RENDEZVOUS
