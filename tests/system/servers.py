@@ -57,7 +57,9 @@ def _uvicorn(workers: int) -> tuple[str, ...]:
 
 
 def _granian(interface: str, application: str) -> tuple[str, ...]:
-    return _python("granian", "--interface", interface, "--workers", "2", "--port", "{port}", application)
+    # Its WSGI workers do not always notice a SIGTERM under load, and nothing ends them then unless it is told to.
+    common = ("--workers", "2", "--workers-kill-timeout", "5s", "--port", "{port}")
+    return _python("granian", "--interface", interface, *common, application)
 
 
 def _uwsgi(*arguments: str) -> tuple[str, ...]:

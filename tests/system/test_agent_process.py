@@ -301,6 +301,27 @@ def test_run_replaces_a_killed_agent(a: Member, tmp_path: Path) -> None:
     assert gone(second)
 
 
+def test_a_command_is_killed_with_its_workers(a: Member, tmp_path: Path) -> None:
+    """S49: a second signal, like a command that does not end in time, has the whole command killed: no worker of a
+    server serves on without its parent, and starts an agent again.
+    """
+    does = (
+        "import subprocess; signal.signal(15, signal.SIG_IGN);"
+        " worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        " pathlib.Path(sys.argv[1] + '.pid').write_text(str(worker.pid))"
+    )
+    supervisor, marker = run(a, tmp_path, does)
+    worker = int(Path(f"{marker}.pid").read_text())
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            supervisor.send_signal(number)
+        assert supervisor.wait() == 128 + signal.SIGKILL
+        until(lambda: gone(worker))
+    finally:
+        if not gone(worker):
+            os.kill(worker, signal.SIGKILL)
+
+
 def test_no_agent_stays_behind_a_killed_supervisor(a: Member, tmp_path: Path) -> None:
     """kill -9 of `understudy run`: its agent, to which no worker is attached, ends by itself after `linger`."""
     supervisor, _ = run(a, tmp_path, "import os; print(os.getpid(), file=open(sys.argv[1] + '.pid', 'w'))")

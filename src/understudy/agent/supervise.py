@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from understudy import limits
@@ -120,7 +120,7 @@ class Supervisor:
             code = await asyncio.wait_for(ended, None if ended.done() else limits.COMMAND_STOP_MS_MAX / 1000)
         except TimeoutError:
             _say(f"the command did not end within {limits.COMMAND_STOP_MS_MAX // 1000} s; it is killed")
-            self._pass_on(signal.SIGKILL)
+            self._kill_command()
             code = await process.wait()
         return code if code >= 0 else EXIT_SIGNAL - code
 
@@ -129,7 +129,7 @@ class Supervisor:
         self._signals += 1
         self._stopping.set()
         if self._signals > 1:
-            self._pass_on(signal.SIGKILL)
+            self._kill_command()
             if self._is_ending and self._agent is not None:
                 _send(self._agent, signal.SIGTERM)
         elif not (number == signal.SIGINT and _is_foreground()):
@@ -138,6 +138,13 @@ class Supervisor:
     def _pass_on(self, number: signal.Signals) -> None:
         if self._command is not None:
             _send(self._command, number)
+
+    def _kill_command(self) -> None:
+        """And all that it has started: workers that nobody looks after would serve on, and start an agent again."""
+        if self._command is not None and self._command.returncode is None:
+            for pid in _with_descendants(self._command.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     # --- the agent ----------------------------------------------------------------------------------------------------
 
@@ -260,6 +267,17 @@ def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
+
+
+def _with_descendants(pid: int) -> Iterator[int]:
+    """The process, then those below it. What a thread but the first has started, and other systems, are not seen."""
+    try:
+        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        below = []
+    yield pid
+    for child in below:
+        yield from _with_descendants(int(child))
 
 
 def _is_foreground() -> bool:
