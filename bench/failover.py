@@ -24,7 +24,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.system import network
-from tests.system.cluster import Cluster, Visitor, sessions_cluster, wait_protected
+from tests.system.cluster import Cluster, Visitor, keep_logs, sessions_cluster, wait_protected
 from tests.system.load import Load
 from tests.system.network import Network
 
@@ -69,7 +69,6 @@ def main() -> int:
     chance = random.Random(options.seed)
     results = {way: Times([], [], []) for way in ways}
     head = [*machine(), f"load average before: {load_average()}", f"seed: {options.seed}", ""]
-    failures: list[str] = []
     with _started() as stage:
         for number in range(options.tries):
             for way in ways:
@@ -77,7 +76,8 @@ def main() -> int:
                 print(f"\r{number + 1} of {options.tries}: {way}  ", end="", file=sys.stderr, flush=True)
         with contextlib.suppress(AssertionError):  # told below, without the members' logs
             stage.load.finish(NAMES)
-        failures = stage.load.failures
+        if failures := stage.load.failures:
+            print(f"\nfailover: the members' logs are in {keep_logs(stage.cluster)}", file=sys.stderr)
     print(file=sys.stderr)
     lines, holds = table(results, options.tries)
     print("\n".join([*head, *lines, *(f"WRONG under load: {failure}" for failure in failures)]))

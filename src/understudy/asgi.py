@@ -15,14 +15,114 @@ What the application changed before it raised is committed as well. While a sess
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import suppress
+from typing import Any, Literal, Self, TypeVar
 
 from understudy.client.asgi_response import MAX_AGE_S, AsgiResponse, Receive, Scope, Send, configured, cookie_of
 from understudy.client.runtime import REFUSALS, Runtime
+from understudy.client.session import Session
 from understudy.cluster import Cluster
+from understudy.errors import ValueUndecodable
 
+_Result = TypeVar("_Result")
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class AsgiSession(dict[str, Any]):
+    """``scope["session"]``: Understudy's session as a ``dict``, which Starlette's is, too.
+
+    It can be returned as JSON. Encoders written in C read a dict's own storage and call no method; so the attributes
+    are put there when ``request.session`` is asked for, and when they change.
+    """
+
+    __slots__ = ("understudy",)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.understudy = session
+
+    def __getitem__(self, name: str) -> Any:
+        return self.understudy[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.understudy[name] = value
+        super().__setitem__(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        del self.understudy[name]
+        super().pop(name, None)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.understudy
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.understudy)
+
+    def __len__(self) -> int:
+        return len(self.understudy)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]  # less finely typed
+        self.update(other)
+        return self
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
+
+    def __repr__(self) -> str:
+        return repr(self.understudy)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything that only Understudy's sessions have."""
+        return getattr(self.understudy, name)
+
+    def popitem(self) -> tuple[str, Any]:
+        """The last one, as a dict does it."""
+        for name in reversed(self):
+            return name, self.pop(name)
+        raise KeyError("the session has no attributes")
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self.items())
+
+    def clear(self) -> None:
+        """Log out: end the session, as ``invalidate`` does."""
+        self.invalidate()
+
+    def invalidate(self) -> None:
+        """See ``Session.invalidate``."""
+        self.understudy.invalidate()
+        self._store()
+
+    def transact(self, change: Callable[[Session], _Result]) -> _Result:
+        """See ``Session.transact``."""
+        result = self.understudy.transact(change)
+        self._store()
+        return result
+
+    async def atransact(self, change: Callable[[Session], _Result]) -> _Result:
+        """See ``Session.atransact``."""
+        result = await self.understudy.atransact(change)
+        self._store()
+        return result
+
+    def mark_accessed(self) -> None:
+        """Called by Starlette when an application asks for its session."""
+        self.understudy.mark_accessed()
+        self._store()
+
+    def _store(self) -> None:
+        super().clear()
+        for name in self.understudy:
+            with suppress(ValueUndecodable):
+                super().__setitem__(name, self.understudy[name])
+
+
+for _name in ("get", "pop", "setdefault", "update", "keys", "values", "items", "__eq__"):
+    setattr(AsgiSession, _name, getattr(MutableMapping, _name))  # by the methods above: dict's own look at its storage
 
 
 class SessionMiddleware:
@@ -64,8 +164,8 @@ class SessionMiddleware:
             await self._app(scope, receive, send)
             return
         client = self._runtime.client()
-        session = client.begin(cookie_of(scope, client.config.cookie_name), scope, clear_ends=True)
-        scope["session"] = session
+        session = client.begin(cookie_of(scope, client.config.cookie_name), scope)
+        scope["session"] = AsgiSession(session)
         response = AsgiResponse(client, session, scope, send, is_persistent=self._is_persistent)
         if session.visit.cookie:
             await session.preload()

@@ -13,6 +13,7 @@ reached the answer is 503 with ``Retry-After``; an application may register its 
 
 from __future__ import annotations
 
+import weakref
 from datetime import datetime
 from functools import partial
 from typing import cast
@@ -45,7 +46,8 @@ class Understudy:
 
     def init_app(self, app: Flask) -> None:
         """Make ``app`` use it; ``app.extensions["understudy"]`` is the ``Cluster``."""
-        runtime = Runtime(lambda: configured(app, self._keywords, "Flask"))
+        named = weakref.proxy(app)  # the application is not to keep itself alive
+        runtime = Runtime(lambda: configured(named, self._keywords, "Flask"))
         app.session_interface = UnderstudyInterface(runtime)
         app.extensions["understudy"] = Cluster(runtime)
         for kind in REFUSALS:

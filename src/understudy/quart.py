@@ -14,6 +14,7 @@ for these errors. (A request whose client goes away is cancelled by Quart, and w
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -49,7 +50,8 @@ class Understudy:
 
     def init_app(self, app: Quart) -> None:
         """Make ``app`` use it; ``app.extensions["understudy"]`` is the ``Cluster``."""
-        runtime = Runtime(lambda: configured(app, self._keywords, "Quart"))
+        named = weakref.proxy(app)  # the application is not to keep itself alive
+        runtime = Runtime(lambda: configured(named, self._keywords, "Quart"))
         interface = UnderstudyInterface(runtime)
         app.session_interface = interface  # type: ignore[assignment]  # Quart types it as its own cookie's
         app.extensions["understudy"] = Cluster(runtime)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.commands.transcript import START_MS, TOLD_ALL, Turns, creation, sent, told, writing
 from tests.making import CHOOSERS, KEY, LIVES, after, at_reign, backup_of, moved, new_session, place, sets, whole
 
+from understudy.model.commit import Outcome
 from understudy.model.entry import Epoch, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
@@ -20,6 +21,10 @@ STARTED = c.Scan(c.ScanKind.ALL, c.CompareAll(1))
 
 def event(kind: FactKind, member: str = "", detail: str = "") -> c.Tell:
     return c.Tell(c.Fact(kind, member=member, detail=detail))
+
+
+def replies(commands: list[c.Command]) -> list[c.Command]:
+    return [command for command in commands if isinstance(command, c.Reply)]
 
 
 def restarted() -> Turns:
@@ -220,6 +225,26 @@ def test_after_standing_still_an_old_acknowledgement_proves_nothing() -> None:
     commands = a.hears("c", m.HeartbeatAck(a.now_ms))
     assert [x.kind for x in commands if isinstance(x, c.Scan)] == [c.ScanKind.ALL]
     assert not [x for x in commands if isinstance(x, c.Publish)]
+
+
+def test_a_request_that_lay_here_meanwhile_gets_its_time_back() -> None:
+    """S25: a request for b's session was under way when everything here was stopped: it is not refused for that."""
+    a = Turns("b", "c", entries={KEY: backup_of(new_session(1, "b", ("a",), START_MS, x=b"1"))})
+    a.asked(FETCH)
+    a.now_ms += 3_000
+    assert replies(a.tick()) == []
+    assert replies(a.wait(1_900)) == []
+    unavailable = c.Reply(1, m.FetchAnswer(m.FetchOutcome.UNAVAILABLE))
+    assert replies(a.wait(400)) == [unavailable]
+
+
+def test_a_commit_that_lay_here_for_long_is_not_repeated() -> None:
+    """S25: after ten seconds nobody remembers its id: what became of it is said to be unknown."""
+    a = Turns("b", "c", entries={KEY: backup_of(new_session(1, "b", ("a",), START_MS, x=b"1"))})
+    a.asked(writing(2, x=b"2"))
+    a.now_ms += 10_000
+    unknown = c.Reply(1, m.CommitAnswer(Outcome.REFUSED, unsure=True))
+    assert replies(a.tick()) == [unknown]
 
 
 def test_a_short_pause_is_no_standing_still() -> None:

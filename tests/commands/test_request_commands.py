@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.commands.transcript import START_MS, TOLD_ALL, Turns, committed, creation, sent, told, writing
+from tests.commands.transcript import BACKUP, START_MS, TOLD_ALL, Turns, committed, creation, sent, told, writing
 from tests.making import KEY, LIVES, backup_of, moved, new_session, place, proxy, whole
 
 from understudy.model.commit import Outcome
@@ -267,10 +267,25 @@ def test_a_repeated_forward_is_one_job() -> None:
 def test_a_commit_that_comes_again_after_its_answer_is_answered_the_same() -> None:
     """S03, S15: the answer was lost, and more commits than an entry remembers have come since."""
     a = Turns("b", "c").with_session()
-    forward = m.Forward(9, KEY, writing(2, x=b"2").commit, m.AcknowledgeMode.BACKUP, False, 1)
+    forward = m.Forward(9, KEY, writing(2, x=b"2").commit, BACKUP, False, 1)
     a.hears("c", forward)
     answer = [("c", m.Forwarded(9, committed(102)))]
     assert sent(a.hears("b", m.Acknowledge(KEY, 102, {A: 102})), m.Forwarded) == answer
     for number in range(3, 23):
         a.asked(writing(number, x=b"%d" % number), number)
     assert a.hears("c", forward) == [c.Send(to, message) for to, message in answer]
+
+
+def test_the_answer_of_an_earlier_lifes_request_is_nobody_elses() -> None:
+    """S23, S26: c's agent dies while its commit waits here; its next life's request of the same number is another
+    session's, and must not be taken for a repetition of that one."""
+    a = Turns("b", "c").with_session()
+    first = m.Forward(7, KEY, writing(2, x=b"2").commit, BACKUP, False, 1)
+    a.hears("c", first)
+    a.on(c.PeerLost("c", LIVES["c"]))
+    a.hears("b", m.Acknowledge(KEY, 102, {LIVES["a"]: 102}))
+    a.on(c.PeerFound("c", 999))
+    again = m.Forward(7, KEY, writing(3, x=b"3").commit, BACKUP, False, 1)
+    assert sent(a.on(c.Received("c", 999, again)), m.Forwarded) == []
+    answered = a.hears("b", m.Acknowledge(KEY, 103, {LIVES["a"]: 103}))
+    assert sent(answered, m.Forwarded) == [("c", m.Forwarded(7, committed(103)))]

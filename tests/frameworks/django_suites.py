@@ -1,4 +1,4 @@
-"""Django's own test suites for sessions, auth, messages, the test client and the admin, unchanged, on our engine.
+"""Django's own test suites for sessions, caches, auth, messages, the test client and the admin, unchanged, on ours.
 
 ``python -m tests.frameworks.django_suites [SUITE …]``, or ``make frameworks``. The suites are not in Django's wheel:
 the source distribution of the installed version is fetched once from the package index, into ``.frameworks``. A test
@@ -22,17 +22,32 @@ CACHE = ROOT / ".frameworks"
 PROJECT = Path(__file__).parent / "django_project"
 """Settings, and the tests that put our store in the place of Django's."""
 OURS = "understudy_suite"
+INSTALLS = ("sessions_tests.tests.SessionBaseTests", "cache.tests.CacheHandlerTest")
+"""Their models must be installed for ours, and are when something of them runs, too."""
 SUITES = ("sessions_tests", "auth_tests", "messages_tests", "test_client", "test_client_regress")
 SUITES += ("admin_views", "admin_changelist", "admin_inlines")
 
 _COUNTS_QUERIES = "counts the queries of a request, one of them to the session's table: there is one fewer"
 _FLAGS = "compares the whole cookie: ours is taken away with HttpOnly, too"
+_PICKLES = "keeps what only pickle can: instances of models, whole responses, functions, or what even pickle cannot"
 _ROW = "reads the session's row in the database"
 OTHERS_INTERNALS = {
     "sessions_tests.tests.SessionMiddlewareTests.test_empty_session_saved": _ROW,
     f"{OURS}.tests.UnderstudyMiddlewareTests.test_empty_session_saved": _ROW,
     f"{OURS}.tests.UnderstudyMiddlewareTests.test_session_delete_on_end": _FLAGS,
     f"{OURS}.tests.UnderstudyMiddlewareTests.test_session_delete_on_end_with_custom_domain_and_path": _FLAGS,
+    **{
+        f"{OURS}.tests.UnderstudyCacheTests.{test}": _PICKLES
+        for test in (
+            "test_add_fail_on_pickleerror",
+            "test_cache_read_for_model_instance",
+            "test_cache_read_for_model_instance_with_deferred",
+            "test_cache_write_for_model_instance_with_deferred",
+            "test_cache_write_unpicklable_object",
+            "test_data_types",
+            "test_set_fail_on_pickleerror",
+        )
+    },
     "admin_views.tests.AdminCustomQuerysetTest.test_changelist_view_count_queries": _COUNTS_QUERIES,
     "admin_views.tests.AdminSearchTest.test_no_total_count": _COUNTS_QUERIES,
     "admin_views.tests.AdminSearchTest.test_reset_link": _COUNTS_QUERIES,
@@ -51,6 +66,8 @@ _ENDED = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
 def main(suites: list[str]) -> int:
     """Runs them; 0 if all pass but what asserts another storage's internals."""
     chosen = suites or [OURS, *SUITES]
+    if OURS in chosen:
+        chosen += INSTALLS
     tests = fetched(django.get_version())
     with tempfile.TemporaryDirectory(prefix="us-") as directory:
         variables = {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(ROOT / "src")]), "UNDERSTUDY_DIR": directory}

@@ -7,8 +7,10 @@ until the test lets it go on.
 from __future__ import annotations
 
 import http.client
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ __all__ = [
     "Visitor",
     "check_store",
     "free_ports",
+    "keep_logs",
     "processes",
     "replace_agent",
     "sessions_cluster",
@@ -60,6 +63,16 @@ def replace_agent(cluster: Cluster, name: str) -> None:
     """Kills the member's agent alone, and waits until there is another one."""
     old = cluster.kill_agent(name)
     cluster.wait(lambda: cluster.agent_pid(name) not in (None, old), "a new agent is there")
+
+
+def keep_logs(cluster: Cluster) -> Path:
+    """Puts everything that the members wrote into a directory of its own, and gives that."""
+    kept = Path(tempfile.mkdtemp(prefix="understudy-logs-"))
+    for name, member in cluster.members.items():
+        for path in (member.output, member.directory / "agent.log"):
+            if path.exists():
+                shutil.copy(path, kept / f"{name}-{path.name}")
+    return kept
 
 
 class Visitor:

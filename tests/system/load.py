@@ -12,6 +12,7 @@ cut off from all who hold the session (``apart``).
 from __future__ import annotations
 
 import contextlib
+import datetime
 import http.client
 import math
 import random
@@ -160,7 +161,8 @@ class Load:
     def wrong(self, kind: str, what: str) -> None:
         self.wrongs[kind] += 1
         if len(self.failures) < FAILURES_MAX:
-            self.failures.append(what)
+            now = datetime.datetime.now(datetime.UTC)
+            self.failures.append(f"{now:%H:%M:%S.%f} {what}")
         else:
             self.end.set()
 

@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.system import network
 from tests.system.account import Wrong
-from tests.system.cluster import Cluster, check_store, replace_agent, sessions_cluster, wait_protected
+from tests.system.cluster import Cluster, check_store, keep_logs, replace_agent, sessions_cluster, wait_protected
 from tests.system.load import ERROR_PAGE, SILENT, Load
 from tests.system.network import Network
 
 NAMES = ("a", "b", "c")
 WORKERS = 2
 VISITORS = 8
-PAUSE_S = 0.05
-"""Between two requests of a visitor, on average: some hundred requests a second in all, which two cores carry."""
+PAUSE_S = 0.02
+"""Between two requests of a visitor, on average: some two hundred requests a second in all, which two cores carry."""
 SECONDS = 20 * 60.0
 CALM_S_MAX = 1.5
 SHOWN_MAX = 10
@@ -149,30 +146,35 @@ def settle(stage: Stage) -> None:
 # --- the run ------------------------------------------------------------------------------------------------------
 
 
-class Limits(NamedTuple):
-    """When a run ends: the first that is reached."""
+class Plan(NamedTuple):
+    """What a run does. It ends at the first of its limits."""
 
+    seed: int
+    chosen: tuple[str, ...]
+    """Names of faults."""
     seconds: float
     faults: int
+    pause_s: float
+    """Between two requests of a visitor, on average."""
 
 
-def run(seed: int, chosen: Iterable[str], until: Limits) -> int:
+def run(plan: Plan) -> int:
     """Gives the exit code: 0 if all held. Prints each fault, and the account."""
-    faults, chance, done = list(chosen), random.Random(seed), Counter[str]()
-    needs_cables = any(FAULTS[name] in CUTS for name in faults)
+    chance, done = random.Random(plan.seed), Counter[str]()
+    needs_cables = any(FAULTS[name] in CUTS for name in plan.chosen)
     cables = Network(NAMES) if needs_cables else None
     began_s = time.monotonic()
     try:
         with sessions_cluster(NAMES, cables.places() if cables else None) as cluster:
             cluster.start()
             cluster.wait_ready()
-            load = Load(cluster, NAMES, VISITORS, logouts=True, pause_s=PAUSE_S, seed=seed)
+            load = Load(cluster, NAMES, VISITORS, logouts=True, pause_s=plan.pause_s, seed=plan.seed)
             stage = Stage(cluster, cables, load, chance)
             trouble = ""
             try:
-                while time.monotonic() - began_s < until.seconds and done.total() < until.faults and not load.failures:
+                while time.monotonic() - began_s < plan.seconds and done.total() < plan.faults and not load.failures:
                     stage.sleep(0, CALM_S_MAX)
-                    fault = chance.choice(faults)
+                    fault = chance.choice(plan.chosen)
                     print(f"{time.monotonic() - began_s:7.1f} s  {fault}", flush=True)
                     FAULTS[fault](stage)
                     done[fault] += 1
@@ -185,23 +187,13 @@ def run(seed: int, chosen: Iterable[str], until: Limits) -> int:
                 trouble = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             load.end.set()
             holds = not trouble and not load.failures
-            print(describe(seed, time.monotonic() - began_s, done, load, trouble))
+            print(describe(plan.seed, time.monotonic() - began_s, done, load, trouble))
             if not holds:
                 print(f"The members' logs are in {keep_logs(cluster)}")
             return 0 if holds else 1
     finally:
         if cables is not None:
             cables.close()
-
-
-def keep_logs(cluster: Cluster) -> Path:
-    """Puts everything that the members wrote into a directory of its own, and gives that."""
-    kept = Path(tempfile.mkdtemp(prefix="understudy-soak-"))
-    for name, member in cluster.members.items():
-        for path in (member.output, member.directory / "agent.log"):
-            if path.exists():
-                shutil.copy(path, kept / f"{name}-{path.name}")
-    return kept
 
 
 def describe(seed: int, seconds: float, done: Counter[str], load: Load, trouble: str) -> str:
@@ -231,16 +223,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"how long; default: {SECONDS:.0f}")
     parser.add_argument("--faults", type=int, default=1_000_000, help="how many at most")
     parser.add_argument("--only", default="", help=f"some of {', '.join(FAULTS)}; or kills; default: all")
+    parser.add_argument("--pause", type=float, default=PAUSE_S, help=f"of a visitor between two requests ({PAUSE_S})")
     given = parser.parse_args(arguments)
     only = [fault.__name__.replace("_", "-") for fault in KILLS] if given.only == "kills" else given.only.split(",")
     if given.only and (unknown := set(only) - FAULTS.keys()):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    chosen = only if given.only else list(FAULTS)
+    chosen = tuple(only) if given.only else tuple(FAULTS)
     if any(FAULTS[name] in CUTS for name in chosen) and (reason := network.why_not()) is not None:
         print(f"soak: without cut networks: {reason}", file=sys.stderr)
-        chosen = [name for name in chosen if FAULTS[name] not in CUTS]
+        chosen = tuple(name for name in chosen if FAULTS[name] not in CUTS)
     print(f"soak: seed {given.seed}, {given.seconds:.0f} s or {given.faults} faults of {', '.join(chosen)}", flush=True)
-    return run(given.seed, chosen, Limits(given.seconds, given.faults))
+    return run(Plan(given.seed, chosen, given.seconds, given.faults, given.pause))
 
 
 if __name__ == "__main__":

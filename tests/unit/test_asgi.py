@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request, WebSocket
+from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
 from understudy.asgi import SessionMiddleware
@@ -131,3 +132,41 @@ def test_other_scopes_pass_untouched() -> None:
     scope: dict[str, Any] = {"type": "lifespan"}
     asyncio.run(SessionMiddleware(_nothing)(scope, _nothing, _nothing))  # type: ignore[arg-type]
     assert scope == {"type": "lifespan"} and not _members
+
+
+def test_the_session_is_a_dict() -> None:
+    """As Starlette's: it can be given to any encoder, and has every method of a dict, with what was done to it."""
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware)
+
+    @app.get("/all")
+    async def everything(request: Request) -> JSONResponse:
+        session = request.session
+        session.update(a=1, b=[2])
+        session |= {"c": 3, "d": 4}
+        assert session.pop("c") == 3 and session.popitem() == ("d", 4)
+        assert (session.setdefault("a", 5), session.get("x")) == (1, None)
+        session["b"].append(3)
+        assert isinstance(session, dict) and session == {"a": 1, "b": [2, 3]} and session.copy() == session
+        assert list(reversed(session)) == ["b", "a"] and session | {"x": 1} == {"a": 1, "b": [2, 3], "x": 1}
+        return JSONResponse(session)
+
+    @app.get("/later")
+    async def later(request: Request) -> dict[str, Any]:
+        return request.session
+
+    @app.get("/transact")
+    async def transact(request: Request) -> JSONResponse:
+        await request.session.atransact(lambda s: s.update(a=2))  # type: ignore[attr-defined]
+        del request.session["b"]
+        return JSONResponse(request.session)
+
+    @app.get("/clear")
+    async def clear(request: Request) -> JSONResponse:
+        request.session.clear()
+        return JSONResponse(request.session)
+
+    client = TestClient(app)
+    assert client.get("/all").json() == client.get("/later").json() == {"a": 1, "b": [2, 3]}
+    assert client.get("/transact").json() == client.get("/later").json() == {"a": 2}
+    assert client.get("/clear").json() == client.get("/later").json() == {}

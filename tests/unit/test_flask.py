@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -10,6 +12,7 @@ from typing import Any
 
 import flask
 import pytest
+from markupsafe import Markup
 
 from understudy.client.member import _members
 from understudy.cluster import Cluster
@@ -111,7 +114,7 @@ def test_flasks_settings_count_where_they_differ_from_its_defaults(monkeypatch: 
 
     def config_of(app: flask.Flask) -> Any:
         extension: Cluster = app.extensions["understudy"]
-        return extension._runtime.client().config
+        return extension.runtime.client().config
 
     plain = config_of(made())
     assert (plain.idle_timeout_ms, plain.cookie_name, plain.cookie_samesite, plain.cookie_secure) == (
@@ -189,3 +192,34 @@ def test_init_app_and_the_extension() -> None:
     extension.init_app(app)
     cluster = app.extensions["understudy"]
     assert isinstance(cluster, Cluster) and len(cluster.manager.sessions) == 0
+
+
+def test_markup_may_be_flashed() -> None:
+    """It comes back as markup: a template does not escape it."""
+    app = made()
+
+    @app.get("/flash-markup")
+    def flash_markup() -> str:
+        flask.flash(Markup("<b>bold</b>"))
+        return "flashed"
+
+    @app.get("/page")
+    def page() -> str:
+        return flask.render_template_string("{% for m in get_flashed_messages() %}{{ m }}{% endfor %}")
+
+    client = app.test_client()
+    client.get("/flash-markup")
+    assert client.get("/page").text == "<b>bold</b>"
+
+
+def test_an_application_does_not_keep_itself_alive() -> None:
+    """As Flask's own tests ask: it is gone with its last reference, without the garbage collector."""
+    app = flask.Flask("shop")
+    Understudy(app)
+    gone = weakref.ref(app)
+    gc.disable()
+    try:
+        del app
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -144,3 +144,21 @@ def test_asyncio_twins_do_the_same(flags: LazyReplicatedMap) -> None:
 
     asyncio.run(use())
     assert not flags
+
+
+def test_a_key_is_removed_if_its_value_is_still_so(flags: LazyReplicatedMap) -> None:
+    """A newer value stays: the condition is asked again of what another writer has put there meanwhile."""
+    flags.update(a=1, b=2)
+    asked: list[int] = []
+
+    def is_small(value: int) -> bool:
+        if not asked:
+            flags["a"] = 10
+        asked.append(value)
+        return value < 5
+
+    assert not flags.remove_if("a", is_small)
+    assert asked == [1, 10] and flags["a"] == 10
+    assert flags.remove_if("b", lambda value: value == 2) and "b" not in flags
+    assert not flags.remove_if("b", lambda value: True)
+    assert asyncio.run(flags.aremove_if("a", lambda value: value == 10)) and not flags

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from markupsafe import Markup
 
 from understudy import limits
 from understudy.errors import ValueNotSupported, ValueUndecodable
@@ -163,6 +164,8 @@ class Profile(TypedDict):
         Decimal("1E+999999"),
         Decimal("123456789012345678901234567890.123456789"),
         A_UUID,
+        Markup("<b>bold</b> é"),
+        [("message", Markup("<b>bold</b>"))],
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -309,6 +312,7 @@ def test_sets_have_one_encoding_whatever_their_history() -> None:
         (timedelta(1, 2, 3), "d60993010203"),
         (Decimal("1.10"), "d60a" + b"1.10".hex()),
         (A_UUID, "d80b" + A_UUID.hex),
+        (Markup("<b>"), "c7030c3c623e"),
     ],
     ids=lambda value: repr(value)[:30],
 )

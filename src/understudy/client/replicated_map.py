@@ -125,6 +125,13 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
         """The value, or ``default`` after it was stored; of several callers at once one stores."""
         return self.transact(name, lambda value: default if value is _ABSENT else value, _ABSENT)
 
+    def remove_if(self, name: str, condition: Callable[[Any], bool]) -> bool:
+        """Remove a dictionary's key if ``condition`` holds for its value, as one: a newer value stays. True if it went.
+
+        ``condition`` may be asked again when another writer came between. Raises: SessionConflict, as ``transact``.
+        """
+        return self._client.run(self._remove_if(name, condition))
+
     async def aget(self, name: str, default: Any = None) -> Any:
         """``get`` in an event loop."""
         try:
@@ -143,6 +150,10 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
     async def atransact(self, name: str, change: Callable[[Any], Any], default: Any = None) -> Any:
         """``transact`` in an event loop."""
         return await self._client.arun(self._transact(name, change, default))
+
+    async def aremove_if(self, name: str, condition: Callable[[Any], bool]) -> bool:
+        """``remove_if`` in an event loop."""
+        return await self._client.arun(self._remove_if(name, condition))
 
     # --- all keys --------------------------------------------------------------------------------------------------
 
@@ -236,6 +247,23 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
             outcome = yield from self._commit(key, attributes, layout.removal(attributes, name))
         if outcome not in _DONE:
             raise KeyError(name)
+
+    def _remove_if(self, name: str, condition: Callable[[Any], bool]) -> Conversation[bool]:
+        layout, world = self._layout, self._client.world
+        assert not layout.removal_ends, "a session is ended whatever it holds"
+        key = layout.place(world, name)
+        for _ in range(limits.TRANSACT_TRIES_MAX):
+            attributes = yield from self._read(world, key)
+            try:
+                removal = layout.removal(attributes or {}, name)
+            except KeyError:
+                return False
+            if not condition(layout.value(attributes or {}, name)):
+                return False
+            outcome = yield from self._commit(key, attributes, removal, conditional=True)
+            if outcome in _DONE:
+                return True
+        raise _conflict(name)
 
     def _transact(self, name: str, change: Callable[[Any], Any], default: Any) -> Conversation[Any]:
         layout, world = self._layout, self._client.world

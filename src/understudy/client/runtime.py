@@ -75,12 +75,7 @@ class Client:
         self._warns_large_ms = 0
 
     def begin(
-        self,
-        cookie: str,
-        request: MutableMapping[str, Any] | None = None,
-        *,
-        path: str | None = None,
-        clear_ends: bool = False,
+        self, cookie: str, request: MutableMapping[str, Any] | None = None, *, path: str | None = None
     ) -> Session:
         """The session of a request that came with this cookie; loaded when it is first used. Cost: about 1 µs.
 
@@ -96,7 +91,7 @@ class Client:
             visit.tells = partial(self._indicate, request)
         if request is not None:
             self.statistics.begun(visit)
-        return Session(visit, self, clear_ends=clear_ends)
+        return Session(visit, self)
 
     def is_read_only(self, path: str) -> bool:
         """True for a path that ``read_only_paths`` names."""

@@ -39,16 +39,14 @@ class Session(MutableMapping[str, Any]):
     Cost: the first use is one look-up in shared memory where the session's primary is here, else one round trip.
     """
 
-    __slots__ = ("_clear_ends", "_failure", "_runs", "accessed", "visit")
+    __slots__ = ("_failure", "_runs", "accessed", "visit")
 
-    def __init__(self, visit: Visit, runs: Runs, *, clear_ends: bool = False) -> None:
-        """``clear_ends``: ``clear()`` logs out, as is the idiom of the adapter's framework."""
+    def __init__(self, visit: Visit, runs: Runs) -> None:
         self.visit = visit
         """What this request found and did; adapters read it."""
         self.accessed = False
         """The application has looked at the session."""
         self._runs = runs
-        self._clear_ends = clear_ends
         self._failure: Exception | None = None
 
     # --- the mapping -------------------------------------------------------------------------------------------------
@@ -74,11 +72,8 @@ class Session(MutableMapping[str, Any]):
         return len(self._ready().draft)
 
     def clear(self) -> None:
-        """Delete every attribute; in adapters of frameworks whose idiom it is, log out (``invalidate``)."""
-        if self._clear_ends:
-            self.invalidate()
-        else:
-            self._ready().draft.clear()
+        """Delete every attribute; the session goes on. (Where a framework's idiom is so, its adapter's logs out.)"""
+        self._ready().draft.clear()
 
     def __repr__(self) -> str:
         """Neither an id nor a value: representations end up in logs and error pages."""

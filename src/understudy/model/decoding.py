@@ -29,6 +29,10 @@ EXT_TIME = 8
 EXT_TIMEDELTA = 9
 EXT_DECIMAL = 10
 EXT_UUID = 11
+EXT_MARKUP = 12
+
+MARKUP = "markupsafe.Markup"
+"""Text that is HTML already; Flask's and Jinja's, often flashed as a message."""
 
 Decode = Callable[[bytes | memoryview], Any]
 _CONTAINER_TYPES = (dict, list, tuple, set, frozenset)
@@ -79,6 +83,15 @@ def _read_zone(zone: Any) -> tzinfo | None:
     return timezone(timedelta(microseconds=microseconds), *name)
 
 
+def _read_markup(decode: Decode, data: memoryview) -> str:
+    text = str(data, "utf-8")
+    try:
+        from markupsafe import Markup
+    except ImportError:  # a member without Flask: it keeps and forwards the bytes as they are
+        return text
+    return Markup(text)
+
+
 _READERS: dict[int, Callable[[Decode, memoryview], Any]] = {
     EXT_INTEGER: lambda decode, data: int.from_bytes(data, "big", signed=True),
     EXT_TUPLE: lambda decode, data: tuple(_items(decode, data)),
@@ -91,6 +104,7 @@ _READERS: dict[int, Callable[[Decode, memoryview], Any]] = {
     EXT_TIMEDELTA: lambda decode, data: timedelta(*_items(decode, data)),
     EXT_DECIMAL: lambda decode, data: Decimal(str(data, "ascii")),
     EXT_UUID: lambda decode, data: UUID(bytes=bytes(data)),
+    EXT_MARKUP: _read_markup,
 }
 
 

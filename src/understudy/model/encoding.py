@@ -93,6 +93,8 @@ def _form_by_kind(value: Any, levels_left: int) -> Any:
     """Of what is recognised by its class, not its exact type: enums, dataclasses and Structs."""
     if isinstance(value, Enum):
         return _form(value.value, levels_left)
+    if _name(type(value)) == decoding.MARKUP:  # not by its class: that would import what most have no use for
+        return _ext(decoding.EXT_MARKUP, _text(str.__str__(value), levels_left).encode())
     is_struct = isinstance(value, msgspec.Struct)
     # A dataclass that extends, say, dict holds more than its fields.
     if not is_struct and (not dataclasses.is_dataclass(value) or isinstance(value, (type, *_SUPPORTED_TYPES))):

@@ -56,6 +56,8 @@ class Engine:
         core.now_ms = max(core.now_ms, now_ms)
         if stood_still_ms > STOOD_STILL_LEASES * core.settings.lease_ms:
             self.joining.stood_still()
+            self.service.stood_still(stood_still_ms)
+            self.replication.stood_still(stood_still_ms)
         match event:
             case c.Received():
                 self._received(event)

@@ -400,5 +400,12 @@ class Replication:
             elif not flight.hold_until_ms:
                 self._evaluate(flight)
 
+    def stood_still(self, ms: int) -> None:
+        """This member was stopped for so long: that was no silence of backups."""
+        for flight in self.flights.values():
+            flight.since_ms += ms
+            for waiter in flight.waiters:
+                waiter.until_ms += ms
+
     def deadline_ms(self) -> int | None:
         return self._next_tick_ms if self.flights else None

@@ -103,8 +103,8 @@ class Service:
     def forward(self, sender: str, message: Forward) -> None:
         """Another member passes a commit on; one that comes very late may have been applied elsewhere since."""
         member = self._members.get(sender)
-        origin, late_ms = Remote(sender, message.request), 2 * self._core.settings.commit_timeout_ms
-        is_late = member is not None and member.age_ms(self._core.now_ms, message.sent_ms) > late_ms
+        origin = Remote(sender, message.request)
+        is_late = member is not None and member.age_ms(self._core.now_ms, message.sent_ms) > self._late_ms
         if self.is_cold or is_late or self._jobs.is_known(origin):
             return
         request = CommitRequest(0, message.key, message.commit, message.acknowledge, message.unprotected_refused)
@@ -438,6 +438,17 @@ class Service:
                 self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
             elif name in job.locating:
                 self._go_on(job, self._locator.silent(job, name))
+
+    @property
+    def _late_ms(self) -> int:
+        """After so long a commit may have been done elsewhere, and its id may have left the entry's memory."""
+        return 2 * self._core.settings.commit_timeout_ms
+
+    def stood_still(self, ms: int) -> None:
+        """This member was stopped for so long: workers' requests that lay here meanwhile get their time back."""
+        for job in self.jobs.values():
+            if not job.is_remote and (isinstance(job.request, FetchRequest) or ms < self._late_ms):
+                job.until_ms += ms
 
     def tick(self) -> None:
         """Try again what waits for time; give up what has waited too long."""

@@ -98,7 +98,8 @@ class Shares:
 
     def _exchanged(self, entry: Entry, leaving: str, coming: str) -> tuple[str, ...]:
         """The new list: who goes is first, who comes is last, as ``Replication`` gives up surplus from the front."""
-        if self._loads is not None:
-            self._loads[leaving] -= 1
-            self._loads[coming] += 1
+        for counted in (self._loads, self._counting):
+            if counted is not None:
+                counted[leaving] -= 1
+                counted[coming] += 1
         return (leaving, *(b for b in entry.backups if b != leaving), coming)

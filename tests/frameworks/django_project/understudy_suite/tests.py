@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from unittest import mock
 
-from django.test import SimpleTestCase
+from cache import tests as djangos_cache
+from django.test import SimpleTestCase, TestCase, override_settings
 from sessions_tests import tests as djangos
 
 from understudy.django import SessionMiddleware, SessionStore
+
+OURS = "understudy.django.cache.UnderstudyCache"
 
 
 class UnderstudySessionTests(djangos.SessionTestsMixin, SimpleTestCase):  # type: ignore[misc]
@@ -20,3 +23,18 @@ class UnderstudyMiddlewareTests(djangos.SessionMiddlewareTests):  # type: ignore
         ours = mock.patch.object(djangos, "SessionMiddleware", SessionMiddleware)
         ours.start()
         self.addCleanup(ours.stop)
+
+
+@override_settings(CACHES={"default": {"BACKEND": OURS}})
+class UnderstudyCachedDbTests(djangos.CacheDBSessionTests):  # type: ignore[misc]
+    """Django's ``cached_db`` on our cache."""
+
+
+@override_settings(
+    CACHES=djangos_cache.caches_setting_for_tests(
+        BACKEND=OURS,
+        exclude={"cull", "zero_cull"},  # MAX_ENTRIES counts for nothing, as with Memcached and Redis
+    )
+)
+class UnderstudyCacheTests(djangos_cache.BaseCacheTests, TestCase):  # type: ignore[misc]
+    """As Django's tests of its Redis cache: nothing is culled."""
