@@ -156,20 +156,20 @@ class Jobs:
 
     def relay_fetched(self, job: Job, answer: FetchAnswer, fetched: Fetched) -> None:
         """Answer a worker with ``answer``, another member with what ``fetched`` holds."""
-        if not self._finish(job):
-            return
+        is_awaited = self._finish(job)
         if not isinstance(job.origin, Remote):
             self._core.emit(c.Reply(job.origin, answer))
-        elif self._members.is_reachable(job.origin.sender):
+        elif is_awaited and self._members.is_reachable(job.origin.sender):
             bare = msgspec.structs.replace(answer, entry=None)
             message = Fetched(job.origin.request, bare, fetched.location, fetched.delta)
             self._core.send(job.origin.sender, message)
 
     def answer_commit(self, job: Job, answer: CommitAnswer) -> None:
         """Tell how a commit, or a wait for one, went."""
-        if not self._finish(job):
-            return
+        is_awaited = self._finish(job)
         if isinstance(job.origin, Remote):
+            if not is_awaited:
+                return
             if answer.outcome is Outcome.COMMITTED:
                 self._committed[job.origin] = answer
                 if len(self._committed) > limits.ANSWERS_REMEMBERED_MAX:
@@ -182,7 +182,8 @@ class Jobs:
             self._core.emit(c.Reply(job.origin, answer))
 
     def _finish(self, job: Job) -> bool:
-        """Close a job; False if nobody waits: who sent it was lost, and its next life may use that number anew."""
+        """Close a job; False if its sender's life has ended meanwhile: the next one means another request by that
+        number."""
         self.open.pop(job.id, None)
         self._unpark(job)
         is_awaited = self._by_origin.get(job.origin) == job.id
