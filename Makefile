@@ -37,6 +37,7 @@ soak: venv ## random faults from a seed on real members for 20 minutes, with an 
 	@exec $(BIN)/python -m tests.system.soak $(ARGS)
 
 frameworks: venv ## the frameworks' own test suites on our backends (fetches them once); ARGS names some of Django's suites
+	@$(if $(ARGS),,$(BIN)/python -m tests.frameworks.pytest_suites)
 	@exec $(BIN)/python -m tests.frameworks.django_suites $(ARGS)
 
 check: venv ## format, lint, types (strict) and the house rules

@@ -11,14 +11,13 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 import django
+from tests.frameworks.distribution import fetched
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".frameworks"
 PROJECT = Path(__file__).parent / "django_project"
 """Settings, and the tests that put our store in the place of Django's."""
 OURS = "understudy_suite"
@@ -68,7 +67,7 @@ def main(suites: list[str]) -> int:
     chosen = suites or [OURS, *SUITES]
     if OURS in chosen:
         chosen += INSTALLS
-    tests = fetched(django.get_version())
+    tests = fetched("django") / "tests"
     with tempfile.TemporaryDirectory(prefix="us-") as directory:
         variables = {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(ROOT / "src")]), "UNDERSTUDY_DIR": directory}
         command = [sys.executable, "runtests.py", "--settings=understudy_settings", "--parallel=1", *chosen]
@@ -89,20 +88,6 @@ def main(suites: list[str]) -> int:
         return 1
     print(f"frameworks: {int(ended.group(1)) - len(failed)} passed, {len(failed)} left out")
     return 0
-
-
-def fetched(version: str) -> Path:
-    """The folder ``tests`` of that version's source distribution."""
-    folder = CACHE / f"django-{version}" / "tests"
-    if not folder.is_dir():
-        CACHE.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:"]
-        subprocess.run([*command, "--no-build-isolation", f"--dest={CACHE}", f"django=={version}"], check=True)
-        archive = CACHE / f"django-{version}.tar.gz"
-        with tarfile.open(archive) as packed:
-            packed.extractall(CACHE, filter="data")
-        archive.unlink()
-    return folder
 
 
 if __name__ == "__main__":
