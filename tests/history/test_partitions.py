@@ -137,3 +137,65 @@ def test_a_session_whose_copies_are_all_on_the_smaller_side_comes_back() -> None
     healed(a)
     assert shown(a, a.others(*small)[0], "y") == [b"1"] and FactKind.PROMOTED not in a.world.facts
     assert set_at(a, a.others(*small)[0], x=b"2") is Outcome.COMMITTED
+
+
+# --- time during a cut ------------------------------------------------------------------------------------------------
+
+IDLE_MS = 20_000
+
+
+def touched(a: Cluster, at: str) -> None:
+    a[at].ask(m.TouchRequest(a.key), lambda answer: None)
+    a.wait(1_500)
+
+
+def with_idle_timeout(a: Cluster) -> Cluster:
+    """The session expires after ``IDLE_MS`` without use from now on."""
+    a.write("a", b"1")
+    a.writes += 1
+    shorter = Commit(b"%08d" % a.writes, a.secret, {"y": b"1"}, idle_timeout_ms=IDLE_MS)
+    assert commit_at(a, "a", shorter) is Outcome.COMMITTED
+    return a
+
+
+@pytest.mark.parametrize("active", ["a", "b"])
+def test_a_session_that_is_used_on_one_side_of_a_cut_is_alive_afterwards(active: str) -> None:
+    """S45: three idle timeouts long only one side uses it, that of the primary or that of the backup: the other side's
+    copy expires there, and afterwards everybody shows it, with what was written meanwhile."""
+    a = with_idle_timeout(Cluster("ab"))
+    a.world.network.cut("a", "b")
+    for round_ in range(6):
+        assert set_at(a, active, n=b"%d" % round_) is Outcome.COMMITTED
+        a.wait(IDLE_MS // 2)
+    healed(a)
+    assert shown(a, "a", "n", "y") == shown(a, "b", "n", "y") == [b"5", b"1"]
+
+
+def test_an_idle_session_expires_once_on_both_sides_and_stays_gone() -> None:
+    """S44: nobody uses it: the event fires at most once a side, the heal brings nothing back."""
+    a = with_idle_timeout(Cluster("abc"))
+    holder = a.roles()[Role.BACKUP][0]
+    (third,) = a.others("a", holder)
+    for other in ("a", third):
+        a.world.network.cut(holder, other)
+    a.wait(2 * IDLE_MS)
+    a.world.network.heal_all()
+    a.wait(SETTLED_MS)
+    for name in "abc":
+        entry = a[name].store.read(a.key).entry
+        assert entry is None or not entry.has_data, (name, entry)
+    assert 1 <= a.world.facts[FactKind.SESSION_EXPIRED] <= 2
+
+
+def test_use_is_carried_across_a_failover() -> None:
+    """S45: touched, not written, at the primary; it dies; the successor neither expires the session early nor begins
+    its idle time anew."""
+    a = with_idle_timeout(Cluster("abc"))
+    a.wait(IDLE_MS - 5_000)
+    touched(a, "a")
+    used_ms = a.now_ms - 1_500
+    a["a"].crash(with_store=False)
+    a.wait(IDLE_MS - 5_000)
+    assert shown(a, "b", "y") == [b"1"]
+    a.wait(used_ms + IDLE_MS + 3_000 - a.now_ms)
+    assert not a.roles()[Role.PRIMARY]
