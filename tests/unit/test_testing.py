@@ -10,16 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import flask
+import litestar
 import pytest
+from litestar.testing import TestClient as LitestarClient
+from pyramid.config import Configurator
+from pyramid.response import Response as PyramidResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from webtest import TestApp
+from werkzeug.test import Client as WerkzeugClient
 
 from understudy.asgi import SessionMiddleware as AsgiMiddleware
 from understudy.flask import Understudy
+from understudy.litestar import UnderstudySessionConfig
+from understudy.pyramid import UnderstudySessionFactory
 from understudy.testing import Clock, MemberDown, MemoryCluster, isolated, session_of
 from understudy.wsgi import SessionMiddleware as WsgiMiddleware
 
@@ -58,10 +65,35 @@ def wsgi_app() -> WsgiMiddleware:
     return WsgiMiddleware(count)
 
 
+def pyramid_app() -> Any:
+    def count(request: Any) -> PyramidResponse:
+        request.session["visits"] = request.session.get("visits", 0) + 1
+        return PyramidResponse(str(request.session["visits"]))
+
+    with Configurator() as config:
+        config.set_session_factory(UnderstudySessionFactory())
+        config.add_route("count", "/")
+        config.add_view(count, route_name="count")
+        return config.make_wsgi_app()
+
+
+async def litestar_count(request: litestar.Request[Any, Any, Any]) -> str:
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return str(request.session["visits"])
+
+
+def litestar_app() -> litestar.Litestar:
+    view = litestar.get("/", media_type=litestar.MediaType.TEXT)(litestar_count)
+    return litestar.Litestar([view], middleware=[UnderstudySessionConfig(max_age=30 * 60).middleware])
+
+
 CLIENTS = {
     "flask": lambda: flask_app().test_client(),
     "starlette": lambda: TestClient(starlette_app()),
+    "litestar": lambda: LitestarClient(litestar_app()),
     "wsgi": lambda: TestApp(wsgi_app()),
+    "werkzeug": lambda: WerkzeugClient(wsgi_app()),
+    "pyramid": lambda: TestApp(pyramid_app()),
 }
 
 
@@ -92,12 +124,16 @@ def test_time_passes_in_a_line(client: Any, clock: Clock) -> None:
 
 def test_a_test_has_its_sessions_by_itself(client: Any) -> None:
     """What one block holds is unknown in the next, also where the application and the browser are the same."""
+    from understudy.client import runtime
+
     with isolated():
         assert client.get("/").text == "1"
-        with isolated():
-            assert client.get("/").text == "1"
+        with isolated(), session_of(client) as session:
+            assert session.is_new and not session
+        assert client.get("/").text == "2", "the outer block goes on"
     with isolated():
         assert client.get("/").text == "1"
+    assert runtime.stand_in is None
 
 
 def test_nothing_is_opened(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +264,17 @@ def test_a_paused_member_comes_back_to_what_others_wrote(client: Any) -> None:
         cluster.resume("a")
         with cluster.at("a"):
             assert client.get("/").text == "3"
+
+
+def test_a_copy_on_every_member(client: Any) -> None:
+    """``manager="DeltaManager"``: of three members two may be lost at once."""
+    with MemoryCluster(3, manager="DeltaManager") as cluster:
+        with cluster.at("a"):
+            assert client.get("/").text == "1"
+        cluster.settle()
+        cluster.kill("a")
+        cluster.kill("b")
+        assert client.get("/").text == "2"
 
 
 def test_a_cut_keeps_sides_apart_until_it_heals() -> None:

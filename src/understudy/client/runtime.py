@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -16,7 +17,7 @@ from understudy.client.conversation import Answer, Ask, Conversation, commit
 from understudy.client.member import member_of
 from understudy.client.session import Session
 from understudy.client.sizes import largest
-from understudy.client.statistics import Commits, Statistics
+from understudy.client.statistics import Statistics
 from understudy.client.visit import Opened, Settings, Views, Visit, World
 from understudy.config import Config
 from understudy.errors import AgentUnavailable, SessionUnavailable, StoreFull
@@ -114,9 +115,14 @@ class Client:
 
     def committing(self, session: Session, *, late: bool = False) -> Conversation[Outcome | None]:
         """``conversation.commit``, counted, and with what the log should have of it."""
-        with Commits(self.statistics, session):
+        began_s, failed = time.perf_counter(), True
+        try:
             outcome = yield from commit(self.world, session.visit, late=late)
-        self._maybe_warn(session.visit)
+            failed = False
+        finally:
+            self.statistics.finished(session, began_s, failed=failed)
+        if session.visit.dropped or session.visit.sizes:
+            self._maybe_warn(session.visit)
         return outcome
 
     def run(self, conversation: Conversation[_Result]) -> _Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
 from typing import NamedTuple
 
 from understudy.client.session import Session
@@ -34,65 +33,60 @@ class Figures(NamedTuple):
 
 
 class Statistics:
-    """Safe for threads. Cost: about 1 µs for a request."""
+    """Safe for threads. Cost: 1 µs for a request, where a whole one that only reads takes 20."""
+
+    __slots__ = ("_commit_s", "_failed", "_last_commit_s", "_lock", "_read_only", "_request_s", "_requests",
+                 "_unprotected", "_used", "_wrote")  # fmt: skip
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._figures = Figures()
+        self.reset()
 
     @property
     def figures(self) -> Figures:
-        return self._figures
+        """All of one instant."""
+        with self._lock:
+            return Figures(
+                requests=self._requests,
+                read_only=self._read_only,
+                used=self._used,
+                wrote=self._wrote,
+                unprotected=self._unprotected,
+                failed=self._failed,
+                request_ms=self._request_s * 1000,
+                commit_ms=self._commit_s * 1000,
+                last_commit_ms=self._last_commit_s * 1000,
+            )
 
     def reset(self) -> None:
         """Begin anew."""
         with self._lock:
-            self._figures = Figures()
+            self._requests = self._read_only = self._used = self._wrote = self._unprotected = self._failed = 0
+            self._request_s = self._commit_s = self._last_commit_s = 0.0
 
     def begun(self, visit: Visit) -> None:
         """A request begins."""
         visit.began_s = time.perf_counter()
         with self._lock:
-            now = self._figures
-            self._figures = now._replace(requests=now.requests + 1, read_only=now.read_only + visit.read_only)
+            self._requests += 1
+            if visit.read_only:
+                self._read_only += 1
 
-    def finished(self, session: Session, commit_s: float, now_s: float, *, failed: bool) -> None:
-        """A request has committed; again for what it changed after its first byte."""
-        visit = session.visit
-        first = visit.began_s > 0.0 and session.accessed
-        request_s = now_s - visit.began_s
-        if first:
-            visit.began_s = 0.0
-        wrote = visit.wrote and not visit.counted
-        visit.counted = visit.counted or visit.wrote
-        protected = visit.opened is not None and visit.opened.protected
-        with self._lock:
-            now = self._figures
-            self._figures = now._replace(
-                used=now.used + first,
-                wrote=now.wrote + wrote,
-                unprotected=now.unprotected + (wrote and not protected),
-                failed=now.failed + failed,
-                request_ms=now.request_ms + (request_s * 1000 if first else 0.0),
-                commit_ms=now.commit_ms + commit_s * 1000,
-                last_commit_ms=commit_s * 1000,
-            )
-
-
-class Commits:
-    """Around the commit at a request's end: takes its time, and tells how it went."""
-
-    __slots__ = ("_began_s", "_session", "_statistics")
-
-    def __init__(self, statistics: Statistics, session: Session) -> None:
-        self._statistics = statistics
-        self._session = session
-
-    def __enter__(self) -> None:
-        self._began_s = time.perf_counter()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def finished(self, session: Session, began_s: float, *, failed: bool) -> None:
+        """A request has committed, from ``began_s`` until now; again for what it changed after its first byte."""
         now_s = time.perf_counter()
-        self._statistics.finished(self._session, now_s - self._began_s, now_s, failed=kind is not None)
+        visit = session.visit
+        with self._lock:
+            self._last_commit_s = now_s - began_s
+            self._commit_s += self._last_commit_s
+            if visit.began_s and session.accessed:
+                self._used += 1
+                self._request_s += now_s - visit.began_s
+                visit.began_s = 0.0
+            if visit.wrote and not visit.counted:
+                visit.counted = True
+                self._wrote += 1
+                if visit.opened is None or not visit.opened.protected:
+                    self._unprotected += 1
+            if failed:
+                self._failed += 1

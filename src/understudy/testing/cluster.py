@@ -13,7 +13,7 @@ from datetime import timedelta
 from itertools import combinations, product
 from string import ascii_lowercase
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from understudy import limits
 from understudy.client.conversation import Answer, Ask
@@ -42,25 +42,35 @@ class MemoryCluster:
     Args:
         members: how many (``a``, ``b``, ``c`` …), or their names.
         copies: backups of each session.
+        manager: "BackupManager", or "DeltaManager" for a copy on every member.
         seed: decides everything that is left to chance; the same test with the same seed takes the same course.
 
     Time passes only while a request waits for its answer, and in ``advance``. Threads may be used; they take turns.
     Cost: a second of a cluster's time takes some milliseconds of the test's, for each member.
     """
 
-    def __init__(self, members: int | Sequence[str] = 3, *, copies: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self,
+        members: int | Sequence[str] = 3,
+        *,
+        copies: int = 1,
+        manager: Literal["BackupManager", "DeltaManager"] = "BackupManager",
+        seed: int = 0,
+    ) -> None:
         names = tuple(ascii_lowercase[:members]) if isinstance(members, int) else tuple(members)
         if not 1 <= len(names) <= limits.MEMBERS_MAX:
             raise ValueError(f"a cluster has 1 to {limits.MEMBERS_MAX} members, not {members}")
         self.members = names
         self._lock = threading.RLock()
         self._network = MemoryNetwork(seed)
-        self._world = World(seed, names, c.Settings("", 0, 0, copies=copies), self._network)
+        self._world = World(
+            seed, names, c.Settings("", 0, 0, copies=copies, everywhere=manager == "DeltaManager"), self._network
+        )
         keys = Keys.from_secrets([seed.to_bytes(32, "big", signed=True)])
         self._access = {name: _Member(self, self._world.machines[name], keys) for name in names}
         self._cuts: set[tuple[str, str]] = set()
         self._present: ContextVar[str] = ContextVar("member", default="")
-        self._clients = Clients("BackupManager", self._access_of_request)
+        self._clients = Clients(manager, self._access_of_request)
         self._exits = ExitStack()
 
     def __enter__(self) -> MemoryCluster:

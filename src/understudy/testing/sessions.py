@@ -21,10 +21,10 @@ from understudy.config import Config
 
 WRAPPERS = (
     "app", "application", "_app", "wsgi_app", "asgi_app", "asgi_handler", "middleware_stack", "_transport", "transport",
-    "handler", "server", "registry",
+    "handler", "server", "registry", "middleware", "kwargs", "config", "backend",
 )  # fmt: skip
 """Where test clients, frameworks and middlewares keep what they wrap."""
-STEPS_MAX = 200
+STEPS_MAX = 1000
 """Wrappers and applications that are looked at before giving up; a chain of middlewares is far shorter."""
 
 
@@ -32,9 +32,9 @@ STEPS_MAX = 200
 def session_of(client: Any) -> Iterator[Session]:
     """The session of a test client's user, committed at the end of the block; its cookie is the client's from then on.
 
-    ``client`` is a test client of Starlette, FastAPI, Flask, Quart or Litestar, WebTest's ``TestApp``, werkzeug's
-    ``Client``, or httpx's over an ASGI or WSGI application. What a request changes while the block runs is not seen
-    in it. Where the block raises, nothing is committed.
+    ``client`` is a test client of Starlette, FastAPI, Flask, Quart or Litestar, WebTest's ``TestApp`` (Pyramid's users
+    have it), werkzeug's ``Client``, or httpx's over an ASGI or WSGI application. What a request changes while the block
+    runs is not seen in it. Where the block raises, nothing is committed.
 
     Raises: LookupError if no application with an adapter of ours is behind the client.
     """
@@ -61,7 +61,11 @@ def cluster_of(client: Any) -> Cluster:
         if found is not None:
             return found
         _build_middlewares(one)
-        waiting += [getattr(one, wrapper, None) for wrapper in WRAPPERS]
+        for wrapper in WRAPPERS:
+            held = getattr(one, wrapper, None)
+            waiting += held if isinstance(held, list | tuple) else held.values() if type(held) is dict else [held]
+        registered = getattr(one, "registeredUtilities", None)  # Pyramid's registry
+        waiting += [utility.component for utility in registered()] if registered is not None else []
         waiting.append(getattr(one, "__self__", None))  # a bound method, such as a Flask application's `wsgi_app`
     raise LookupError(f"no application that has its sessions in Understudy was found behind {type(client).__name__}")
 

@@ -27,7 +27,11 @@ class _Application(NamedTuple):
 class Clients:
     """The clients of applications at members in memory: one for each application and member."""
 
-    def __init__(self, manager_class: Literal["LocalManager", "BackupManager"], access: Callable[[Config], Access]):
+    def __init__(
+        self,
+        manager_class: Literal["LocalManager", "BackupManager", "DeltaManager"],
+        access: Callable[[Config], Access],
+    ):
         """``access``: at which member the present request is; called for each."""
         self._manager_class = manager_class
         self._access = access
