@@ -53,7 +53,8 @@ class Shares:
 
     def look(self, key: bytes, entry: Entry) -> None:
         """One session whose primary is here: count it, and move a backup if that is better elsewhere."""
-        self._counting.update(entry.backups)
+        # In the middle of a move those stand last that will stay.
+        self._counting.update(entry.backups[-self._core.settings.copies :])
         if self._core.now_ms < self._settled_ms or key in self._replication.flights:
             return
         if not all(self._members.is_staying(name) for name in entry.backups):
