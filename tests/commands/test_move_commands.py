@@ -139,3 +139,16 @@ def test_it_moves_to_nobody_who_cannot_take_it() -> None:
     a = primary("b", "c", move_after=0)
     served_by(a, "b", *range(1, 20))
     assert changes(a.wait(60, hearing=("b", "c"))) == []
+
+
+def test_a_hand_over_that_comes_after_ones_own_promotion_makes_a_higher_reign() -> None:
+    """S21, S28: a took the session over because b was silent, while b's hand-over to it was under way under the same
+    reign: that list knows nothing of a's backup, which must not be given up for it."""
+    theirs = new_session(1, "b", ("a",), START_MS, x=b"1")
+    mine = structs.replace(theirs, primary="a", backups=("c",), epoch=Epoch(2, CHOOSERS["a"], 1), number=7)
+    a = Turns("b", "c", entries={KEY: mine})
+    given = structs.replace(theirs, primary="a", backups=("b",), epoch=Epoch(2, CHOOSERS["b"], 1), number=9)
+    commands = a.hears("b", m.Replicate(KEY, 9, whole(given, START_MS)))
+    assert sent(commands, m.Refuse) and a.entry is mine
+    ((_, ask), *_) = sent(commands, m.Ask)
+    assert ask.questions[0].promise.reign == 3

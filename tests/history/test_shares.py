@@ -62,8 +62,8 @@ class Cluster:
 
 
 def test_a_joining_member_gets_its_share() -> None:
-    """S32, S37: 60 sessions of a on b and c; d joins, knows them all, and soon holds a third of the copies; then nothing
-    moves any more, and nothing was without a copy."""
+    """S32, S37: 60 sessions of a on b and c; d joins, knows them all, and soon holds a third of the copies; then
+    nothing moves any more, and nothing was without a copy."""
     cluster = Cluster("abc")
     cluster.create(60, "a")
     assert set(cluster.load()) == {"b", "c"}

@@ -90,6 +90,9 @@ def copied(entry: Entry | None, delta: Delta, member: str, now_ms: int) -> Chang
         return Outcome.REFUSED, entry
     if entry.role is Role.PRIMARY and location.primary != member:
         return Outcome.DEPOSED, entry
+    if entry.role is Role.PRIMARY and location.epoch > entry.epoch:
+        # Handed to us when we had promoted ourselves already: that list knows nothing of our backups.
+        return Outcome.REFUSED, entry
     if not applies(entry.context, delta):
         return Outcome.NEEDS_WHOLE, entry
     return Outcome.STORED, placed(with_merged(entry, delta, now_ms), member, location)

@@ -407,6 +407,9 @@ class Engine:
         else:
             assert entry is not None
             self.core.send(sender, m.Refuse(key, what.number, entry.location, entry.promised))
+            if entry.role is Role.PRIMARY and what.delta.location.epoch > entry.epoch:
+                # A hand-over that we had not waited for: a reign above both makes one of them.
+                self.inquiries.begin(key, what.delta.location.epoch.reign)
 
     def _fenced(self, before: Entry | None, entry: Entry) -> int:
         """Grant a primary that was replaced without our promise no lease more; gives how long its last one runs, in ms.
@@ -441,6 +444,7 @@ class Engine:
             self.replication.readers.took_over(event.key)
             if event.before is not None:
                 self.members.fence(event.before.primary)
+            self.replication.renew(event.key)
             self.replication.track(event.key, entry, event.before, moves_only=True)
             self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
             self.directory.announce(event.key, entry.location)

@@ -173,6 +173,12 @@ class Replication:
         self._core.emit(c.Settle(tuple(flight.numbers)))
         return [w.job for w in flight.waiters]
 
+    def renew(self, key: bytes) -> None:
+        """A new reign begins: what a holder acknowledged in an earlier one it may have given up since."""
+        flight = self.flights.get(key)
+        if flight is not None:
+            flight.acked.clear()
+
     def hold(self, key: bytes, until_ms: int) -> None:
         """Acknowledge no change of this flight before ``until_ms``."""
         flight = self.flights.get(key)
