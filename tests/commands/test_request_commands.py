@@ -76,6 +76,16 @@ def test_a_change_that_is_acknowledged_is_waited_for_by_nobody() -> None:
     assert a.asked(m.SettleRequest(0, KEY, 101), 2) == [c.Read((KEY,), c.ServeJob(2)), c.Reply(2, answer)]
 
 
+def test_a_change_that_was_answered_unprotected_is_not_called_protected() -> None:
+    """S12: nobody waits for it a second time, but who is shown it is told the truth."""
+    a = Turns("b", "c").with_session()
+    a.asked(writing(2, x=b"2"), 2)
+    a.wait(2_100, hearing=("b", "c"))
+    assert 102 in a.marked
+    unprotected = m.CommitAnswer(Outcome.COMMITTED, False, "a")
+    assert a.asked(m.SettleRequest(0, KEY, 102), 3)[-1] == c.Reply(3, unprotected)
+
+
 def test_a_peer_is_given_the_entry_or_told_that_it_has_it() -> None:
     """A fetch from another member: whole, or "not modified" where its context is the same."""
     a = leased(Turns("b", "c").with_session())

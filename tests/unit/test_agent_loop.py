@@ -246,6 +246,21 @@ def test_the_inbox_is_bounded_and_wakes_once(monkeypatch: pytest.MonkeyPatch) ->
     assert len(woken) == 2
 
 
+def test_the_last_words_of_a_life_do_not_bring_it_back() -> None:
+    """S26: a frame that comes after the news that its sender has gone makes it reachable, but when its next life is
+    lost in turn, the earlier one is not taken for there.
+    """
+    lives = Directory(ME, frozenset())
+    earlier, later = Peer("b", 1), Peer("b", 2)
+    lives.seen(Seen(earlier, True))
+    lives.seen(Seen(earlier, False))
+    lives.read(Frame(earlier, encode(Heartbeat(1))))
+    assert lives.life_of("b") == earlier
+    assert lives.seen(Seen(later, True)) == [PeerFound("b", 2)]
+    assert lives.seen(Seen(later, False)) == [PeerLost("b", 2)]
+    assert lives.life_of("b") is None
+
+
 def test_of_two_lives_of_a_name_the_later_is_written_to() -> None:
     """S26: while the network still shows a killed life, messages go to its successor; the one that remains is known."""
     lives = Directory(ME, frozenset())

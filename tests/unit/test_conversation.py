@@ -486,6 +486,19 @@ def test_protected_tells_the_truth(worker: Worker) -> None:
         assert session.protected is protected
 
 
+def test_an_older_change_that_is_settled_protects_no_newer_one(worker: Worker) -> None:
+    """S12: a request read a change that was not acknowledged yet, and its own was answered without protection: that
+    the older one is settled does not change the flag.
+    """
+    cookie = worker.request(n=1)
+    placed(worker, cookie, number=7)
+    session = worker.begin(cookie)
+    agent(worker, CommitAnswer(Outcome.COMMITTED, False, "a", 1, 8), CommitAnswer(Outcome.COMMITTED, True, "a"))
+    session.transact(lambda current: current.update(n=2))
+    worker.finish(session)
+    assert kinds(worker)[-1] == "SettleRequest" and not session.protected
+
+
 @pytest.mark.parametrize("protected", [True, False])
 def test_protected_tells_the_truth_of_an_end(worker: Worker, protected: bool) -> None:
     """After `invalidate` the flag says whether a second machine knows that the session has ended."""

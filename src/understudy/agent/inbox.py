@@ -92,12 +92,14 @@ class Directory:
         self._me = me
         self._own_lives = own_lives
         self._lives: dict[str, list[Peer]] = {}
+        self._heard: dict[str, Peer] = {}
+        """Lives that have written and are not shown: ahead of the news that they are there, or after their last."""
         self.strangers: set[Peer] = set()
         """Lives of our name that are neither ours nor an earlier one of ours: two members with one name."""
 
     def life_of(self, name: str) -> Peer | None:
         lives = self._lives.get(name)
-        return lives[-1] if lives else None
+        return lives[-1] if lives else self._heard.get(name)
 
     def seen(self, seen: Seen) -> list[Event]:
         """What the engine is told of a life that was found or lost."""
@@ -107,6 +109,7 @@ class Directory:
                 (self.strangers.add if seen.found else self.strangers.discard)(peer)
             return []
         lives = self._lives.setdefault(peer.name, [])
+        self._heard.pop(peer.name, None)
         if seen.found:
             if peer not in lives:
                 lives.append(peer)
@@ -127,7 +130,6 @@ class Directory:
         if sender.name == self._me.name:
             raise FrameError(f"another life of {sender.name!r} writes to us")
         message = decode_member_message(frame.data)
-        if sender.name not in self._lives and len(self._lives) < limits.MEMBERS_MAX:
-            # Its frame has overtaken the news that it is there.
-            self._lives[sender.name] = [sender]
+        if sender.name not in self._lives and len(self._heard) < limits.MEMBERS_MAX:
+            self._heard[sender.name] = sender
         return Received(sender.name, sender.incarnation, message)

@@ -427,7 +427,9 @@ def _settle(world: World, visit: Visit) -> Conversation[None]:
     opened = visit.opened
     assert opened is not None
     protected = yield from settle(world, opened.key, opened.unsettled)
-    visit.opened = opened._replace(unsettled=0, protected=opened.protected if protected is None else protected)
+    if protected is None or (visit.wrote and not opened.protected):
+        protected = opened.protected  # what this request has itself changed may be younger than what it has read
+    visit.opened = opened._replace(unsettled=0, protected=protected)
 
 
 def settle(world: World, key: Key, number: int) -> Conversation[bool | None]:

@@ -160,6 +160,13 @@ class Replication:
         flight.waiters.append(Waiter(job, awaited[-1], until))
         return True
 
+    def is_protected(self, key: bytes, entry: Entry, number: int) -> bool:
+        """False if a change that nobody waits for was answered without protection, and still has none."""
+        flight = self.flights.get(key)
+        if flight is None:
+            return any(self._members.is_reachable(backup) for backup in entry.backups)
+        return not any(n <= number and n not in flight.moves for n in flight.numbers)
+
     def newest(self, key: bytes) -> int:
         """Number of the newest change in flight of a session, or 0."""
         flight = self.flights.get(key)

@@ -182,7 +182,8 @@ class Service:
             return
         if isinstance(request, SettleRequest):
             if not self._replication.wait(job.id, key, request.number):
-                self._jobs.answer_commit(job, CommitAnswer(Outcome.COMMITTED, True, self._core.me))
+                protected = self._replication.is_protected(key, entry, request.number)
+                self._jobs.answer_commit(job, CommitAnswer(Outcome.COMMITTED, protected, self._core.me))
             return
         if entry.expired(self._core.now_ms):
             self._core.emit(c.Change(key, c.Expire()))
