@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import tomllib
@@ -12,6 +13,12 @@ from typing import Any
 import flask
 import litestar
 import pytest
+import quart
+import tests.django_settings  # noqa: F401  # Django is configured once in a process
+from django.http import HttpResponse
+from django.test import Client as DjangoClient
+from django.test import override_settings
+from django.urls import path
 from litestar.testing import TestClient as LitestarClient
 from pyramid.config import Configurator
 from pyramid.response import Response as PyramidResponse
@@ -27,6 +34,7 @@ from understudy.asgi import SessionMiddleware as AsgiMiddleware
 from understudy.flask import Understudy
 from understudy.litestar import UnderstudySessionConfig
 from understudy.pyramid import UnderstudySessionFactory
+from understudy.quart import Understudy as QuartUnderstudy
 from understudy.testing import Clock, MemberDown, MemoryCluster, isolated, session_of
 from understudy.wsgi import SessionMiddleware as WsgiMiddleware
 
@@ -196,6 +204,57 @@ def test_flask_keeps_its_own_way(clock: Clock) -> None:
     with client.session_transaction() as session:
         session["visits"] = 4
     assert client.get("/").text == "5"
+
+
+def test_quart_keeps_its_own_way(clock: Clock) -> None:
+    """``session_transaction`` works as in Quart's documentation."""
+    app = quart.Quart("counter")
+    QuartUnderstudy(app)
+
+    @app.get("/")
+    async def count() -> str:
+        quart.session["visits"] = quart.session.get("visits", 0) + 1
+        return str(quart.session["visits"])
+
+    async def visit() -> None:
+        client = app.test_client()
+        async with client.session_transaction() as session:
+            session["visits"] = 4
+        response = await client.get("/")
+        assert await response.get_data(as_text=True) == "5"
+        clock.advance(minutes=31)
+        response = await client.get("/")
+        assert await response.get_data(as_text=True) == "1"
+
+    asyncio.run(visit())
+
+
+def django_count(request: Any) -> HttpResponse:
+    request.session["visits"] = request.session.get("visits", 0) + 1
+    return HttpResponse(str(request.session["visits"]))
+
+
+urlpatterns = [path("", django_count)]
+
+
+@override_settings(ROOT_URLCONF=__name__, SESSION_COOKIE_AGE=30 * 60)
+def test_django_keeps_its_own_way() -> None:
+    """``client.session`` works as in Django's documentation, on a clock and on a cluster."""
+    with isolated() as clock:
+        client = DjangoClient()
+        session = client.session
+        session["visits"] = 4
+        session.save()
+        assert client.get("/").content == b"5"
+        clock.advance(minutes=31)
+        assert client.get("/").content == b"1"
+    with MemoryCluster(3) as cluster:
+        client = DjangoClient()
+        for number, member in enumerate("abc", 1):
+            with cluster.at(member):
+                assert client.get("/").content == str(number).encode()
+        cluster.kill("a")
+        assert client.session["visits"] == 3
 
 
 def test_an_application_without_us_is_named(clock: Clock) -> None:
@@ -399,6 +458,6 @@ def test_the_examples_of_its_page_run(pytester: pytest.Pytester) -> None:
         files["conftest" if "autouse" in example else f"test_example_{number}"] = example
     assert "conftest" in files
     pytester.makepyfile(**files)
-    tests = sum(example.count("\ndef test_") for example in examples)
+    tests = sum(len(re.findall(r"^ *def test_", example, re.MULTILINE)) for example in examples)
     assert tests >= 5
     pytester.runpytest_inprocess("-p", PLUGIN, "-p", "no:cacheprovider").assert_outcomes(passed=tests)
