@@ -236,7 +236,7 @@ class _Member:
         self._machine = machine
 
     def lease_until_ms(self, peer: str) -> int:
-        return self._machine.leases.get(peer, 0)
+        return self._machine.lease_until_ms(peer)
 
     def ask(self, asked: Ask) -> Answer:
         return self._cluster._asked(self._machine, asked)
