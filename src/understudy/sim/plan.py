@@ -159,6 +159,8 @@ class Profile(NamedTuple):
     promises: Promises = Promises()
     weight: int = 1
     """How often a swarm takes it."""
+    settings: tuple[tuple[str, int | str], ...] = ()
+    """Fields of the engine's ``Settings`` that make it what it is."""
 
 
 F = FaultKind
@@ -170,6 +172,8 @@ PROFILES: dict[str, Profile] = {
     "one": Profile((3, 3, 4), (*_SINGLE, F.CRASH, F.CRASH_EMPTY, F.ROLL, F.POWER), (3, 4), weight=8),
     "pair": Profile((2,), (F.CRASH, F.AGENT, F.PAUSE, F.RESTART, F.STORM), (2, 3), weight=2),
     "copies2": Profile((4, 5), (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE), (2, 3), copies=2, pairs=True, weight=2),
+    "delta": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("everywhere", True),), weight=0),
+    "rendezvous": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("placement", "rendezvous"),), weight=0),
     "links": Profile((3, 4), (*_LINKS, F.CRASH), (2, 4), weight=3),
     "partition": Profile((3, 4), (F.PARTITION,), (1, 2), promises=Promises(nothing_lost=False, sides=True), weight=0),
     "chaos": Profile((3, 4), (*_SINGLE, *_LINKS, F.PARTITION), (4, 7), pairs=True, promises=_WEAK, weight=0),
@@ -233,6 +237,8 @@ def _settings(random: Random, kind: Profile) -> dict[str, int | str]:
         "cold_start_ms": random.choice((800, 2_000)),
         "grace_ms": random.choice((1_500, 10_000)),
         "forget_ms": random.choice((20_000, 86_400_000)),
+        "patrol_ms": 3_000,
+        **dict(kind.settings),
     }
 
 

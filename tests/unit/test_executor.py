@@ -1,0 +1,46 @@
+"""The executor: how much one turn does."""
+
+from __future__ import annotations
+
+from understudy import limits
+from understudy.agent.executor import Executor
+from understudy.model.entry import Epoch, Location
+from understudy.protocol import commands as c
+from understudy.protocol import messages as m
+from understudy.store.memory import MemoryStore
+
+
+def executor() -> tuple[Executor, MemoryStore]:
+    store = MemoryStore(copies=1, forget_ms=1_000, clock=lambda: 10_000)
+    ignore = lambda *told: None  # noqa: E731
+    made = Executor(store, c.Settings("a", 1, 1), send=ignore, reply=ignore, publish=ignore, tell=ignore)
+    made.submit(c.Started((), False, False))
+    while made.turn():
+        pass
+    return made, store
+
+
+def page(number: int) -> c.Received:
+    """A batch of places that a peer announces."""
+    keys = (bytes([number, n]) * 8 for n in range(limits.BATCH_ENTRIES_MAX))
+    places = tuple((key, Location("b", (), Epoch(1, 1, 1))) for key in keys)
+    return c.Received("b", 7, m.Announce(places))
+
+
+def test_a_turn_ends_when_it_has_touched_a_batch_of_entries() -> None:
+    """S36: twenty full batches that came at once take twenty turns: whatever comes meanwhile waits for one of them."""
+    made, store = executor()
+    for number in range(20):
+        made.submit(page(number))
+    for number in range(1, 21):
+        made.turn()
+        with store.view() as view:
+            assert view.counts().proxy == number * limits.BATCH_ENTRIES_MAX
+
+
+def test_small_events_share_a_turn() -> None:
+    """Their transaction is the dearest part of most of them."""
+    made, _ = executor()
+    for _ in range(50):
+        made.submit(c.Abandoned(1))
+    assert not made.turn()
