@@ -159,7 +159,7 @@ Sweeps (``sweep``)
 
 Reading order
     ``messages``   everything that members, and a worker and its agent, say to each other
-    ``commands``   events in, commands out, facts for people; and the settings
+    ``commands``   events in, commands out; beside them ``facts``, for people, and ``settings``
     ``engine``     the table from event to handler
     ``members``    who is alive; leases; where the next copy goes (``placement``)
     ``serve``      a request (``job``) from its arrival to its answer
