@@ -257,6 +257,25 @@ def test_django_keeps_its_own_way() -> None:
         assert client.session["visits"] == 3
 
 
+@override_settings(ROOT_URLCONF=__name__)
+def test_a_session_of_djangos_client_in_one_line(clock: Clock) -> None:
+    """It is filled, looked into, given another key and ended; nothing is saved where the block raises."""
+    client = DjangoClient()
+    with session_of(client) as session:
+        session["visits"] = 4
+    assert client.get("/").content == b"5"
+    with session_of(client) as session:
+        assert session["visits"] == 5
+        session.cycle_key()
+    assert client.get("/").content == b"6"
+    with pytest.raises(ZeroDivisionError), session_of(client) as session:
+        session["visits"] = 1 / 0
+    assert client.get("/").content == b"7"
+    with session_of(client) as session:
+        session.flush()
+    assert client.get("/").content == b"1"
+
+
 def test_an_application_without_us_is_named(clock: Clock) -> None:
     """A wrong client gives an error that says so, not an empty session."""
     with pytest.raises(LookupError, match="FlaskClient"), session_of(flask.Flask("other").test_client()):

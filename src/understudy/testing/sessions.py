@@ -15,7 +15,6 @@ from http.cookiejar import CookieJar
 from typing import Any, cast
 
 from understudy.client.cookies import cookie_in, set_cookie
-from understudy.client.session import Session
 from understudy.cluster import Cluster
 from understudy.config import Config
 
@@ -29,15 +28,20 @@ STEPS_MAX = 1000
 
 
 @contextmanager
-def session_of(client: Any) -> Iterator[Session]:
+def session_of(client: Any) -> Iterator[Any]:
     """The session of a test client's user, committed at the end of the block; its cookie is the client's from then on.
 
     ``client`` is a test client of Starlette, FastAPI, Flask, Quart or Litestar, WebTest's ``TestApp`` (Pyramid's users
     have it), werkzeug's ``Client``, or httpx's over an ASGI or WSGI application. What a request changes while the block
     runs is not seen in it. Where the block raises, nothing is committed.
 
+    With Django's ``Client`` it is the ``SessionStore`` that ``client.session`` gives, saved at the end.
+
     Raises: LookupError if no application with an adapter of ours is behind the client.
     """
+    if hasattr(type(client), "force_login"):
+        yield from _djangos(client)
+        return
     sessions = cluster_of(client).runtime.client()
     before, put = _cookies_of(client, sessions.config)
     session = sessions.begin(before)
@@ -46,6 +50,19 @@ def session_of(client: Any) -> Iterator[Session]:
     after = session.visit.cookie_now
     if after is not None and after != before:
         put(after)
+
+
+def _djangos(client: Any) -> Iterator[Any]:
+    """Django's client begins a session by itself, where there is none, and keeps its cookie."""
+    session = client.session
+    before = session.session_key
+    (name,) = (name for name, morsel in client.cookies.items() if morsel.value == before)
+    yield session
+    if session.session_key is not None:
+        session.save()
+        client.cookies[name] = session.session_key
+    else:
+        del client.cookies[name]  # flushed: logged out
 
 
 def cluster_of(client: Any) -> Cluster:
