@@ -8,7 +8,7 @@ conversations, so that the blocking methods and their asyncio twins (``aget``, `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -29,6 +29,7 @@ from understudy.errors import SessionConflict, SessionEnded
 from understudy.model.commit import Commit, Creation, Outcome, dots_of
 from understudy.model.entry import Attributes, Entry, Key, Role
 
+_Result = TypeVar("_Result")
 _DONE = (Outcome.COMMITTED, Outcome.REPEATED)
 
 
@@ -220,19 +221,11 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
         return None if entry is None else entry.attributes
 
     def _set(self, name: str, value: Any) -> Conversation[None]:
-        layout, world = self._layout, self._client.world
-        key = layout.place(world, name)
-        for _ in range(limits.TRANSACT_TRIES_MAX):
-            attributes = yield from self._read(world, key)
-            changes = layout.changes(attributes or {}, name, value)
-            if changes.empty and attributes is not None:
-                return
-            outcome = yield from self._commit(key, attributes, changes)
-            if outcome in _DONE:
-                return
-            if outcome is Outcome.ENDED:
-                raise SessionEnded(f"the session {name} was deleted: its key can hold nothing any more")
-        raise _conflict(name)
+        def plan(attributes: Attributes | None) -> tuple[Changes | None, None]:
+            changes = self._layout.changes(attributes or {}, name, value)
+            return None if changes.empty and attributes is not None else changes, None
+
+        yield from self._until_committed(name, plan, conditional=False)
 
     def _delete(self, name: str) -> Conversation[None]:
         layout, world = self._layout, self._client.world
@@ -249,39 +242,58 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
             raise KeyError(name)
 
     def _remove_if(self, name: str, condition: Callable[[Any], bool]) -> Conversation[bool]:
-        layout, world = self._layout, self._client.world
+        layout = self._layout
         assert not layout.removal_ends, "a session is ended whatever it holds"
-        key = layout.place(world, name)
-        for _ in range(limits.TRANSACT_TRIES_MAX):
-            attributes = yield from self._read(world, key)
+
+        def plan(attributes: Attributes | None) -> tuple[Changes | None, bool]:
             try:
                 removal = layout.removal(attributes or {}, name)
             except KeyError:
-                return False
-            if not condition(layout.value(attributes or {}, name)):
-                return False
-            outcome = yield from self._commit(key, attributes, removal, conditional=True)
-            if outcome in _DONE:
-                return True
-        raise _conflict(name)
+                return None, False
+            is_met = condition(layout.value(attributes or {}, name))
+            return removal if is_met else None, is_met
+
+        return (yield from self._until_committed(name, plan))
 
     def _transact(self, name: str, change: Callable[[Any], Any], default: Any) -> Conversation[Any]:
-        layout, world = self._layout, self._client.world
-        key = layout.place(world, name)
-        for _ in range(limits.TRANSACT_TRIES_MAX):
-            attributes = yield from self._read(world, key)
+        layout = self._layout
+
+        def plan(attributes: Attributes | None) -> tuple[Changes | None, Any]:
             try:
                 before = layout.value(attributes or {}, name)
             except KeyError:
                 before = default
             value = change(before)
-            changes = layout.changes(attributes or {}, name, value)
-            outcome = yield from self._commit(key, attributes, changes, conditional=True)
+            return layout.changes(attributes or {}, name, value), value
+
+        return (yield from self._until_committed(name, plan))
+
+    def _until_committed(
+        self,
+        name: str,
+        plan: Callable[[Attributes | None], tuple[Changes | None, _Result]],
+        *,
+        conditional: bool = True,
+    ) -> Conversation[_Result]:
+        """Commit what ``plan`` makes of what the entry holds (None: nothing), again until nobody came between.
+
+        Raises: SessionEnded; SessionConflict after ``TRANSACT_TRIES_MAX`` tries.
+        """
+        world = self._client.world
+        key = self._layout.place(world, name)
+        for _ in range(limits.TRANSACT_TRIES_MAX):
+            attributes = yield from self._read(world, key)
+            changes, result = plan(attributes)
+            if changes is None:
+                return result
+            outcome = yield from self._commit(key, attributes, changes, conditional=conditional)
             if outcome in _DONE:
-                return value
+                return result
             if outcome is Outcome.ENDED:
                 raise SessionEnded(f"the session {name} was deleted: its key can hold nothing any more")
-        raise _conflict(name)
+        raise SessionConflict(
+            f"gave up after {limits.TRANSACT_TRIES_MAX} tries: others kept changing {name!r}, or it kept moving"
+        )
 
     def _commit(
         self,
@@ -315,9 +327,3 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
 
 
 _ABSENT = msgspec.UNSET
-
-
-def _conflict(name: str) -> SessionConflict:
-    return SessionConflict(
-        f"gave up after {limits.TRANSACT_TRIES_MAX} tries: others kept changing {name!r}, or it moved between members"
-    )
