@@ -161,7 +161,8 @@ def merged_recent(entry: Entry, delta: Delta) -> tuple[bytes, ...]:
     if covers(entry.context, delta.context):
         return entry.recent
     known = set(entry.recent)
-    return tuple(commit_id for commit_id in delta.recent if commit_id not in known) + entry.recent
+    both = tuple(commit_id for commit_id in delta.recent if commit_id not in known) + entry.recent
+    return both[-2 * limits.RECENT_COMMITS_MAX :]
 
 
 def with_merged(entry: Entry, delta: Delta, now_ms: int) -> Entry:

@@ -106,7 +106,9 @@ class Locator:
         if places:
             sender, location = max(places.items(), key=lambda pair: pair[1].epoch)
             return self._follow(job, sender, location)
-        union = {self._core.me}.union(*(m.view for m in job.located.values()), self._members.view())
+        # Who was lost a moment ago may have been a holder and cannot be asked: it counts among those that are missed.
+        views = (self._members.view(), self._members.recently_lost(), *(m.view for m in job.located.values()))
+        union = {self._core.me}.union(*views)
         said = set(job.located) | {self._core.me}
         route = self._members.get(getattr(job.request, "route", ""))
         is_route_silent = route is not None and route.standing is Standing.SUSPECT and route.name not in said

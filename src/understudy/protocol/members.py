@@ -187,6 +187,12 @@ class Members:
         """The names that this member believes to be in the cluster, itself included, in order."""
         return tuple(sorted([self._core.me, *self.reachable()]))
 
+    def recently_lost(self) -> tuple[str, ...]:
+        """Members that died so lately that what they held may not have its copies again."""
+        settings = self._core.settings
+        since_ms = self._core.now_ms - settings.dead_ms - 2 * settings.sweep_delay_ms
+        return tuple(m.name for m in self._by_name.values() if m.standing is Standing.DEAD and m.heard_ms > since_ms)
+
     # --- membership ----------------------------------------------------------------------------------------
 
     def found(self, name: str, incarnation: int) -> Member | None:

@@ -134,7 +134,7 @@ class Replication:
     def recover(self, key: bytes, entry: Entry, number: int, marked: bool) -> None:
         """Take up a change of an earlier life that nobody may have acknowledged."""
         mine = entry.role is Role.PRIMARY or (entry.role is Role.BACKUP and entry.number == number)
-        if not mine or (entry.role is Role.PRIMARY and not entry.backups and not entry.ended):
+        if not mine or (entry.role is Role.PRIMARY and not entry.backups):
             self._core.emit(c.Settle((number,)))
             return
         if key not in self.flights:

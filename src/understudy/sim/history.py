@@ -52,16 +52,20 @@ class _Enough(Exception):
 class _Problems(list[str]):
     """Ends the history when there are too many."""
 
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
     def append(self, text: str) -> None:
         super().append(text)
-        if len(self) >= PROBLEMS_MAX:
+        if len(self) >= self._most:
             raise _Enough
 
 
 class History:
     """One plan, carried out."""
 
-    def __init__(self, plan: Plan, *, trace: bool = False) -> None:
+    def __init__(self, plan: Plan, *, trace: bool = False, problems_max: int = PROBLEMS_MAX) -> None:
         self.plan = plan
         settings = c.Settings("", 0, 0, **plan.settings)  # type: ignore[arg-type]
         network = MemoryNetwork(plan.seed, found_ms=(1, 40))
@@ -71,7 +75,7 @@ class History:
             plan.seed, plan.members, settings, network, clocks=plan.clocks, store_bytes_max=plan.store_bytes_max
         )
         self.world.trace = [] if trace else None
-        self.problems = _Problems()
+        self.problems = _Problems(problems_max)
         self.calm = Calm(plan.promises)
         self.users = [
             User(self.world, n, user, plan.promises, self.calm, self.problems) for n, user in enumerate(plan.users)
@@ -175,9 +179,9 @@ class History:
         return chain(looks, quiet.unequal(self.world, self.keys()))
 
 
-def run(plan: Plan, *, trace: bool = False) -> Report:
-    """One history. The same plan gives the same history.
+def run(plan: Plan, *, trace: bool = False, problems_max: int = PROBLEMS_MAX) -> Report:
+    """One history, up to its end or its last problem. The same plan gives the same history.
 
     Cost: about a thousand operations, well below a second of one core.
     """
-    return History(plan, trace=trace).run()
+    return History(plan, trace=trace, problems_max=problems_max).run()

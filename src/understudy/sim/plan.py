@@ -175,8 +175,8 @@ PROFILES: dict[str, Profile] = {
     "delta": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("everywhere", True),), weight=0),
     "rendezvous": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("placement", "rendezvous"),), weight=0),
     "links": Profile((3, 4), (*_LINKS, F.CRASH), (2, 4), weight=3),
-    "partition": Profile((3, 4), (F.PARTITION,), (1, 2), promises=Promises(nothing_lost=False, sides=True), weight=0),
-    "chaos": Profile((3, 4), (*_SINGLE, *_LINKS, F.PARTITION), (4, 7), pairs=True, promises=_WEAK, weight=0),
+    "partition": Profile((3, 4), (F.PARTITION,), (1, 2), promises=Promises(nothing_lost=False, sides=True), weight=2),
+    "chaos": Profile((3, 4), (*_SINGLE, *_LINKS, F.PARTITION), (4, 7), pairs=True, promises=_WEAK, weight=2),
 }
 """Profile's name -> what it is made of."""
 
@@ -193,7 +193,7 @@ _LASTS_MS: dict[FaultKind, tuple[int, ...]] = {
     F.CRASH: (150, 700, 2_500, 5_000),
     F.CRASH_EMPTY: (150, 700, 2_500, 5_000),
     F.AGENT: (20, 150, 900),
-    F.PAUSE: (150, 400, 2_000, 6_000),
+    F.PAUSE: (150, 300, 420, 480, 2_000, 6_000),
     F.SLOW: (400, 1_500, 3_000),
     F.RESTART: (10, 100, 2_500),
     F.ROLL: (10, 200),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.model.commit import Outcome
+from understudy.model.entry import Entry, contains
 from understudy.protocol import messages as m
 from understudy.sim.world import Machine, Reply
 
@@ -30,7 +31,7 @@ class Copies:
         holders = 0
         for other in machine.world.machines.values():
             entry = other.store.read(request.key).entry
-            holds = entry is not None and (entry.ended or request.commit.id in entry.recent)
+            holds = entry is not None and (entry.ended or _has(entry, request.commit.id, answer))
             held = other.lost_store_ms >= 0 and now_ms - other.lost_store_ms <= LOST_A_MOMENT_AGO_MS
             holders += holds or held
         if holders <= self._copies:
@@ -38,3 +39,8 @@ class Copies:
                 f"at {now_ms} ms, {machine.name}: a change of {request.key.hex()[:6]} was called protected when"
                 f" {holders} machines had it"
             )
+
+
+def _has(entry: Entry, commit_id: bytes, answer: m.CommitAnswer) -> bool:
+    """By the commit's id, which is soon forgotten, or by its dot, which a repeated commit's answer does not name."""
+    return commit_id in entry.recent or contains(entry.context, answer.incarnation, answer.number)

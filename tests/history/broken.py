@@ -1,0 +1,417 @@
+"""Engines that are broken on purpose, each in one rule, by putting a wrong function in the place of a right one.
+
+The simulator has to notice every one of them, see ``test_broken_engines.py``. They show what a checker is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from understudy.client import conversation, in_place
+from understudy.model import commit as commits
+from understudy.model import delta as deltas
+from understudy.model import entry as entries
+from understudy.model import roles
+from understudy.model.commit import Commit, Opening, Outcome
+from understudy.model.delta import Delta
+from understudy.model.entry import NO_PROMISE, Entry, Epoch, Role
+from understudy.protocol import changes, engine, inquire, join, locate, members, replicate, sweep
+from understudy.protocol import commands as c
+from understudy.protocol import messages as m
+from understudy.store import Reading, memory
+
+Patch = pytest.MonkeyPatch
+Break = Callable[[Patch], None]
+
+
+def everywhere(patch: Patch, name: str, broken: Any, *modules: Any) -> None:
+    for module in modules:
+        patch.setattr(module, name, broken)
+
+
+def replaced(entry: Entry | None, **fields: Any) -> Any:
+    return None if entry is None else msgspec.structs.replace(entry, **fields)
+
+
+# --- copies and deltas ----------------------------------------------------------------------------------------------
+
+
+def epochs_are_not_checked(patch: Patch) -> None:
+    """A backup takes a copy under whatever epoch, and forgets what it has promised."""
+    copied = roles.copied
+
+    def broken(entry: Entry | None, delta: Delta, member: str, now_ms: int) -> roles.Changed:
+        if entry is not None and entry.role is not Role.PRIMARY and not entry.ended:
+            entry = replaced(entry, epoch=Epoch(0, 0, 0), promised=NO_PROMISE)
+        return copied(entry, delta, member, now_ms)
+
+    patch.setattr(roles, "copied", broken)
+
+
+def acknowledged_before_it_is_applied(patch: Patch) -> None:
+    """A backup says that it has a change whatever becomes of it."""
+    right = engine.Engine._copied
+
+    def broken(self: engine.Engine, event: c.Changed, what: c.CopyIn) -> None:
+        self.core.send(what.sender, m.Acknowledge(event.key, what.number, what.delta.context))
+        right(self, event, what)
+
+    patch.setattr(engine.Engine, "_copied", broken)
+
+
+def a_delta_on_a_missing_base_is_taken(patch: Patch) -> None:
+    """A delta is applied to a copy that has not seen what it builds on, as if it were the whole."""
+    everywhere(patch, "applies", lambda context, delta: True, deltas, roles)
+
+
+def deleted_names_do_not_travel(patch: Patch) -> None:
+    """What the sender no longer carries stays on the copy."""
+    with_merged = deltas.with_merged
+
+    def broken(entry: Entry, delta: Delta, now_ms: int) -> Entry:
+        carried = {name: tuple(s.dot for s in siblings) for name, siblings in entry.attributes.items()}
+        carried = {name: dots for name, dots in carried.items() if name not in delta.values}
+        return with_merged(entry, msgspec.structs.replace(delta, carried={**carried, **delta.carried}), now_ms)
+
+    everywhere(patch, "with_merged", broken, deltas, roles)
+
+
+def what_is_still_carried_is_dropped(patch: Patch) -> None:
+    """The receiver of a delta deletes everything that the delta does not bring anew."""
+    with_merged = deltas.with_merged
+
+    def broken(entry: Entry, delta: Delta, now_ms: int) -> Entry:
+        return with_merged(entry, msgspec.structs.replace(delta, carried={}), now_ms)
+
+    everywhere(patch, "with_merged", broken, deltas, roles)
+
+
+def merged_by_arrival(patch: Patch) -> None:
+    """What comes last stands, whatever it has seen."""
+    right = deltas.merged_attributes
+
+    def broken(attributes: Any, context: Any, delta: Delta) -> Any:
+        return {**right(attributes, context, delta), **delta.values}
+
+    patch.setattr(deltas, "merged_attributes", broken)
+
+
+def merged_by_the_wall_clock(patch: Patch) -> None:
+    """The copy that was used last wins as a whole; the clocks of two machines differ by an hour."""
+    right = deltas.with_merged
+
+    def broken(entry: Entry, delta: Delta, now_ms: int) -> Entry:
+        merged = right(entry, delta, now_ms)
+        if entry.has_data and entry.times.accessed_ms + 3_600_000 > now_ms - delta.accessed_age_ms:
+            merged = replaced(merged, attributes=entry.attributes)
+        return merged
+
+    everywhere(patch, "with_merged", broken, deltas, roles)
+
+
+# --- commits --------------------------------------------------------------------------------------------------------
+
+
+def numbers_are_reused(patch: Patch) -> None:
+    """Now and then a commit gets the number of the one before it."""
+    right = memory.MemoryTransaction.next_number
+
+    def broken(self: memory.MemoryTransaction) -> int:
+        number = right(self)
+        if number % 10 == 0:
+            self._contents.state.number -= 1
+        return number
+
+    patch.setattr(memory.MemoryTransaction, "next_number", broken)
+
+
+def _refusing(patch: Patch, change: Callable[[Entry, Commit], tuple[Entry, Commit]]) -> None:
+    right = commits.refusal
+
+    def broken(entry: Entry, commit: Commit, *rest: Any) -> Outcome | None:
+        return right(*change(entry, commit), *rest)
+
+    everywhere(patch, "refusal", broken, commits, changes)
+
+
+def repeats_are_applied_again(patch: Patch) -> None:
+    """The ids of recent commits are not looked at."""
+    _refusing(patch, lambda entry, commit: (replaced(entry, recent=()), commit))
+
+
+def conditions_are_merged(patch: Patch) -> None:
+    """A conditional commit is applied whatever it has read."""
+    _refusing(patch, lambda entry, commit: (entry, msgspec.structs.replace(commit, expects=None)))
+
+
+def an_end_is_not_final(patch: Patch) -> None:
+    """A request that began before the logout writes into the session that has ended."""
+    right = commits.refusal
+
+    def broken(entry: Entry, commit: Commit, *rest: Any) -> Outcome | None:
+        refused = right(entry, commit, *rest)
+        return None if refused is Outcome.ENDED and entry.role is Role.PRIMARY else refused
+
+    applied = commits.applied
+
+    def revive(entry: Entry, commit: Commit, *rest: Any) -> Any:
+        return applied(entry if commit.ends else replaced(entry, ended_ms=0), commit, *rest)
+
+    everywhere(patch, "refusal", broken, commits, changes)
+    everywhere(patch, "applied", revive, commits, changes)
+
+
+def a_login_fences_nothing(patch: Patch) -> None:
+    """The id that a login has replaced goes on for its grace time."""
+    right = conversation.opening
+
+    def broken(*given: Any) -> Opening:
+        opened = right(*given)
+        return Opening.GRACE if opened is Opening.FENCED else opened
+
+    everywhere(patch, "opening", broken, commits, conversation)
+
+
+def grace_never_ends(patch: Patch) -> None:
+    """The previous id opens the session for ever."""
+    right = conversation.opening
+    everywhere(patch, "opening", lambda e, s, now, grace: right(e, s, now, 10**9), commits, conversation)
+
+
+# --- promotion ------------------------------------------------------------------------------------------------------
+
+
+def promoted_without_a_higher_reign(patch: Patch) -> None:
+    """The successor goes on in the reign of the one before."""
+    right = roles.promoted
+
+    def broken(entry: Entry, *rest: Any) -> roles.Changed:
+        outcome, changed = right(entry, *rest)
+        if outcome is Outcome.PROMOTED and changed is not None:
+            changed = replaced(changed, epoch=changed.epoch._replace(reign=entry.epoch.reign))
+        return outcome, changed
+
+    patch.setattr(roles, "promoted", broken)
+
+
+def promoted_without_asking(patch: Patch) -> None:
+    """Nobody is asked what it holds, or whether it hears the primary."""
+    right = inquire.Inquiry.__init__
+
+    def broken(self: inquire.Inquiry, question: Any, waiting: set[str], now_ms: int) -> None:
+        waiting.clear()
+        right(self, question, waiting, now_ms)
+
+    patch.setattr(inquire.Inquiry, "__init__", broken)
+
+
+def answered_without_a_promise(patch: Patch) -> None:
+    """Who answers the question goes on acknowledging lower reigns."""
+    right = roles.promised
+
+    def broken(entry: Entry | None, *rest: Any) -> roles.Changed:
+        outcome, changed = right(entry, *rest)
+        return outcome, replaced(changed, promised=NO_PROMISE if entry is None else entry.promised)
+
+    patch.setattr(roles, "promised", broken)
+
+
+def granted_although_the_primary_is_heard(patch: Patch) -> None:
+    """A backup that hears the primary promises all the same, and so does the primary itself."""
+    right = roles.promised
+
+    def broken(entry: Entry | None, promise: Any, member: str, location: Any, heard: Any) -> roles.Changed:
+        if entry is not None and entry.has_data and entry.primary == member:
+            entry = replaced(entry, role=Role.BACKUP)
+        return right(entry, promise, "", location, frozenset())
+
+    patch.setattr(roles, "promised", broken)
+
+
+def a_hand_over_raises_no_reign(patch: Patch) -> None:
+    """Giver and heir are primary under one epoch."""
+    right = roles.handed_over
+
+    def broken(entry: Entry, *rest: Any) -> roles.Changed:
+        outcome, changed = right(entry, *rest)
+        return outcome, replaced(changed, epoch=entry.epoch) if outcome is Outcome.STORED else changed
+
+    patch.setattr(roles, "handed_over", broken)
+
+
+def stepping_down_gives_everything_up(patch: Patch) -> None:
+    """A deposed primary takes the successor's entry, also where its own changes were answered."""
+    right = roles.stepped_down
+
+    def broken(entry: Entry, whole: Delta, *rest: Any) -> roles.Changed:
+        if not entry.ended and not whole.location.ended:
+            entry = replaced(entry, context=whole.context, attributes=whole.values)
+        return right(entry, whole, *rest)
+
+    patch.setattr(roles, "stepped_down", broken)
+
+
+def found_data_is_not_merged(patch: Patch) -> None:
+    """A successor ignores what the others answered that they hold beyond it."""
+    right = roles.promoted
+
+    def broken(entry: Entry, promise: Any, member: str, backups: Any, found: Any, *rest: Any) -> roles.Changed:
+        return right(entry, promise, member, backups, (), *rest)
+
+    patch.setattr(roles, "promoted", broken)
+
+
+# --- answers, leases, copies ----------------------------------------------------------------------------------------
+
+
+def released_before_the_new_one_is_complete(patch: Patch) -> None:
+    """A new backup takes the old one's place in the list at once."""
+
+    def broken(self: Any, key: bytes, entry: Entry, widen: bool = False) -> bool:
+        good = [b for b in entry.backups if self._is_good(b)]
+        if (len(good) >= self._core.settings.copies and not widen) or entry.ended:
+            return False
+        chosen = self._members.place(key, self._core.settings.copies, exclude=entry.backups)
+        if not chosen:
+            return False
+        self._core.tell(c.FactKind.BACKUP_CHOSEN, key, chosen[0])
+        self._core.emit(c.Change(key, c.SetBackups(chosen, entry.backups)))
+        return True
+
+    patch.setattr(replicate.Replication, "protect", broken)
+
+
+def leases_are_ignored(patch: Patch) -> None:
+    """A worker serves what is primary here, whoever has stopped to answer."""
+    right = in_place.look
+
+    def broken(store: Any, key: bytes, member: str, lease_until_ms: Any) -> tuple[Reading, bool]:
+        return right(store, key, member, lambda row: 1 << 62)
+
+    everywhere(patch, "look", broken, in_place, conversation)
+
+
+def leases_are_looked_at_last(patch: Patch) -> None:
+    """A worker takes a lease that runs now for one that ran when it read."""
+    right = in_place.look
+
+    def broken(store: Any, key: bytes, member: str, lease_until_ms: Any) -> tuple[Reading, bool]:
+        first = store.read(key)
+        return first, right(store, key, member, lease_until_ms)[1]
+
+    everywhere(patch, "look", broken, in_place, conversation)
+
+
+def the_first_write_is_not_held(patch: Patch) -> None:
+    """A successor answers while workers of the old primary may still read under its promise."""
+    patch.setattr(replicate.Replication, "hold", lambda self, key, until_ms: None)
+    patch.setattr(members.Members, "hold_until_ms", lambda self, names: 0)
+
+
+def what_is_unanswered_is_shown(patch: Patch) -> None:
+    """A reader does not wait for the change that it shows."""
+    patch.setattr(replicate.Replication, "wait", lambda self, job, key, number: False)
+    right = memory.MemoryStore.read
+    patch.setattr(memory.MemoryStore, "read", lambda self, key: Reading(right(self, key).entry, True))
+
+
+def the_outbox_is_cleared_at_once(patch: Patch) -> None:
+    """A change leaves the outbox before anybody has acknowledged it."""
+    patch.setattr(memory.MemoryTransaction, "outbox_add", lambda self, number, key: None)
+
+
+def one_unknown_is_believed(patch: Patch) -> None:
+    """The first member that does not know a session speaks for all."""
+
+    def broken(self: Any, job: Any, sender: str, message: Any) -> locate.Found:
+        if message.location is None:
+            return locate.Found(locate.Finding.UNKNOWN)
+        job.located[sender] = message
+        return self.conclude(job)
+
+    patch.setattr(locate.Locator, "located", broken)
+
+
+def protection_is_promised_too_soon(patch: Patch) -> None:
+    """One acknowledgement fewer is enough."""
+    patch.setattr(replicate.Replication, "_protected_up_to", lambda self, flight: flight.number)
+
+
+# --- ends, time, starts ---------------------------------------------------------------------------------------------
+
+
+def tombstones_are_dropped_early(patch: Patch) -> None:
+    """A tombstone lives for a moment instead of a day."""
+    right = entries.Entry.deadline_ms
+
+    def deadline_ms(self: Entry, forget_ms: int) -> int | None:
+        return self.ended_ms + 1_000 if self.ended_ms else right(self, forget_ms)
+
+    expire = changes._expire
+
+    def broken(entry: Entry | None, env: Any) -> Any:
+        return (Outcome.REMOVED, None) if entry is not None and entry.ended else expire(entry, env)
+
+    patch.setattr(entries.Entry, "deadline_ms", deadline_ms)
+    patch.setattr(changes, "_expire", broken)
+
+
+def a_backup_expires_on_its_own_clock(patch: Patch) -> None:
+    """Whoever holds a copy drops it when its time seems to be over there."""
+    right = sweep.Sweeps.reaped
+
+    def reaped(self: Any, key: bytes, entry: Entry | None) -> None:
+        if entry is not None and entry.role is Role.BACKUP and not entry.ended:
+            self._core.emit(c.Change(key, c.Expire()))
+        else:
+            right(self, key, entry)
+
+    expire = changes._expire
+
+    def broken(entry: Entry | None, env: Any) -> Any:
+        if entry is not None and entry.role is Role.BACKUP and entry.expired(env.now_ms):
+            return Outcome.REMOVED, None
+        return expire(entry, env)
+
+    patch.setattr(sweep.Sweeps, "reaped", reaped)
+    patch.setattr(changes, "_expire", broken)
+
+
+def what_has_expired_is_served(patch: Patch) -> None:
+    """Nobody looks at the time when a session is opened."""
+    patch.setattr(entries.Entry, "expired", lambda self, now_ms: False)
+
+
+def accesses_are_not_recorded(patch: Patch) -> None:
+    """A session that is only read expires under its reader's hands."""
+    everywhere(patch, "touched", lambda entry, accessed_ms: (Outcome.UNCHANGED, entry), commits, changes)
+
+
+def standing_still_is_not_noticed(patch: Patch) -> None:
+    """A member that was stopped for seconds believes what it believed before."""
+    patch.setattr(join.Joining, "stood_still", lambda self: None)
+
+
+def an_old_store_is_believed(patch: Patch) -> None:
+    """A new life compares nothing with anybody."""
+
+    def broken(self: Any) -> None:
+        self._items = []
+        self._finish_round()
+
+    patch.setattr("understudy.protocol.compare.Comparisons.begin", broken)
+
+
+def a_place_for_a_copy_may_be_ones_own(patch: Patch) -> None:
+    """The list of backups may name the primary."""
+    right = members.Members.place
+
+    def broken(self: Any, key: bytes, count: int, exclude: Any = ()) -> tuple[str, ...]:
+        chosen = right(self, key, count, exclude)
+        return (self._core.me, *chosen[1:]) if key[0] % 8 == 0 else chosen
+
+    patch.setattr(members.Members, "place", broken)

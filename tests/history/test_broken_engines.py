@@ -1,0 +1,46 @@
+"""The checkers, checked: an engine that is broken on purpose is caught, whichever of its rules it is that is broken.
+
+Each is caught within a few of the seeds that follow the one in its row.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.history import broken as b
+from tests.history.broken import Break
+
+from understudy.sim.history import run
+from understudy.sim.plan import draw
+
+SEEDS_TRIED_MAX = 12
+
+BROKEN: list[tuple[Break, str, int]] = [
+    (b.epochs_are_not_checked, "copies2", 3),
+    (b.acknowledged_before_it_is_applied, "one", 0),
+    (b.a_delta_on_a_missing_base_is_taken, "one", 1),
+    (b.deleted_names_do_not_travel, "one", 0),
+    (b.what_is_still_carried_is_dropped, "one", 0),
+    (b.merged_by_arrival, "one", 0),
+    (b.merged_by_the_wall_clock, "one", 0),
+    (b.numbers_are_reused, "one", 0),
+    (b.repeats_are_applied_again, "one", 1),
+    (b.conditions_are_merged, "one", 0),
+    (b.an_end_is_not_final, "one", 0),
+    (b.a_login_fences_nothing, "one", 0),
+    (b.grace_never_ends, "one", 0),
+    (b.promoted_without_a_higher_reign, "one", 0),
+    (b.a_hand_over_raises_no_reign, "one", 0),
+    (b.stepping_down_gives_everything_up, "one", 2),
+    (b.leases_are_ignored, "one", 0),
+]
+"""What is broken, the kind of history, and the seed from which on it is soon seen."""
+
+
+@pytest.mark.parametrize(("breaks", "profile", "first"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_engine_is_caught(breaks: Break, profile: str, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some history has a problem, or breaks an invariant, when one function is replaced by a wrong one."""
+    breaks(monkeypatch)
+    for seed in range(first, first + SEEDS_TRIED_MAX):
+        if run(draw(seed, profile), problems_max=1).problems:
+            return
+    pytest.fail(f"{SEEDS_TRIED_MAX} histories of an engine had no problem, in which: {breaks.__doc__}")
