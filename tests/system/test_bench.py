@@ -79,6 +79,17 @@ def test_without_redis_nothing_is_measured(tmp_path: Path) -> None:
     assert "apt-get install redis-server" in result.stderr
 
 
+def test_a_failover_is_measured_for_reads_and_writes() -> None:
+    """S22: `make bench-failover` kills a member and has a row each for reads and writes elsewhere; all are right."""
+    command = (sys.executable, str(ROOT / "bench" / "failover.py"), "--tries", "1", "--ways", "kill")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+    for what in ("read", "write"):
+        found = numbers(result.stdout, rf"1 +{NUMBER} +{NUMBER} +{NUMBER} +{NUMBER}   ", f"kill, {what}")
+        assert found[0] == 4 and 0 < found[1] <= found[3], result.stdout
+    assert "0 answers were wrong" in result.stdout and "WRONG" not in result.stdout
+
+
 def numbers(table: str, pattern: str, name: str) -> list[float]:
     """The numbers in the line of that name."""
     found = re.search(rf"^{re.escape(name)} +{pattern}", table, re.MULTILINE)
