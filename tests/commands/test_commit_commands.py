@@ -370,6 +370,25 @@ def test_who_steps_down_takes_unanswered_changes_to_the_successor() -> None:
     assert [to for to, _ in sent(commands, m.Forward)] == ["b"]
 
 
+def test_a_change_on_top_of_one_that_was_told_is_not_taken_back() -> None:
+    """S43: x = 2 was answered, without protection, and x = 3 stands on it when the successor is met: both are merged
+    into the successor's copy, though nobody was answered for the later one.
+    """
+    a = Turns("b", "c").with_session()
+    base = a.entry
+    a.asked(SECOND, 2)
+    a.wait(2_100, hearing=("b", "c"))
+    assert 102 in a.marked
+    a.asked(writing(3, x=b"3"), 3)
+    commands = a.hears("b", m.Refuse(KEY, a.number, place("b", ("a",), 2), a.entry.promised))
+    ((_, question),) = sent(commands, m.Compare)
+    theirs = after(at_reign(base, 2, "b", ("a",)), sets(9, y=b"9"), 9, "b", a.now_ms)
+    holds = m.Answer(KEY, m.Verdict.HOLDS, theirs.location, whole(theirs, a.now_ms))
+    commands = a.hears("b", m.Compared(question.comparison, (holds,)))
+    assert told(FactKind.STEPPED_DOWN, "b") in commands and sent(commands, m.Contribute)
+    assert (a.entry.shown("x"), a.entry.shown("y")) == (b"3", b"9")
+
+
 def test_a_tombstone_at_the_backup_ends_the_session_here() -> None:
     """S04: the backup knows that the session has ended: the worker's write is answered ENDED."""
     a = Turns("b", "c").with_session()

@@ -86,6 +86,8 @@ class Replication:
         self.readers = Readers(core, members, self._lags)
         self._to_confirm: dict[str, list[tuple[bytes, Context]]] = {}
         self._contexts: OrderedDict[tuple[str, bytes], Context] = OrderedDict()
+        self._told: set[bytes] = set()
+        """Keys of which users were shown, as unprotected, what no second machine has yet."""
         self._next_tick_ms = 0
 
     # --- a change was stored -------------------------------------------------------------------------------
@@ -106,6 +108,9 @@ class Replication:
                 self._core.emit(c.Settle((before.number,)))
         if not flight.numbers or flight.numbers[-1] != entry.number:
             flight.numbers.append(entry.number)
+            if key in self._told:
+                # It stands on what users were told of. Were it taken back (by a successor's copy), so would be that.
+                self._core.emit(c.Mark((entry.number,)))
         if moves_only:
             flight.moves.add(entry.number)
         self._follow(flight, entry)
@@ -175,6 +180,7 @@ class Replication:
     def drop(self, key: bytes) -> list[int]:
         """End a flight because this member is primary no more; returns the jobs that waited on it."""
         flight = self.flights.pop(key, None)
+        self._told.discard(key)
         if flight is None:
             return []
         self._core.emit(c.Settle(tuple(flight.numbers)))
@@ -335,6 +341,7 @@ class Replication:
     def _finish(self, flight: Flight, protected: int) -> None:
         if flight.numbers or flight.waiters or self.flights.get(flight.key) is not flight:
             return
+        self._told.discard(flight.key)
         location = flight.location
         if location.primary != self._core.me:
             if self.readers.enabled and any(flight.lacks(h, self._core.me) for h in self._reachable(flight)):
@@ -381,6 +388,8 @@ class Replication:
         elif unmarked:
             self._core.emit(c.Mark(unmarked))
             flight.marked.update(unmarked)
+        if flight.marked and len(self._told) < limits.ACKNOWLEDGED_CONTEXTS_MAX:
+            self._told.add(flight.key)
         for waiter in waiters:
             self._core.tell(c.FactKind.ANSWERED_UNPROTECTED, flight.key)
             self._answer(waiter.job, False, waiter.number)

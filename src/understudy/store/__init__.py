@@ -35,7 +35,7 @@ class Reading(NamedTuple):
 
     entry: Entry | None
     settled: bool
-    """False while the entry's last change has an unmarked outbox row: an answer that shows it must wait."""
+    """False while the entry's last change has an outbox row: whoever shows it asks the agent before it answers."""
 
 
 class Counts(NamedTuple):
