@@ -18,6 +18,7 @@ from understudy.agent.log import Journal, open_log
 from understudy.agent.process import Agent, Life
 from understudy.agent.takeover import open_store
 from understudy.cli import main
+from understudy.cli.show import status_lines
 from understudy.config import OPTIONS, SOCKET_NAME, load, open_directory, read_secrets
 from understudy.config.options import default_text
 from understudy.model.commit import Outcome
@@ -417,3 +418,11 @@ def test_run_of_a_missing_command_is_127(capfd: pytest.CaptureFixture[str]) -> N
     """A command that is not there is said, and exits as in a shell."""
     assert main(["run", "--", "no-such-command-anywhere"]) == 127
     assert "there is no command" in capfd.readouterr().err
+
+
+def test_status_says_that_copies_are_being_made() -> None:
+    """S36: while sweeps are under way, and not when they are over."""
+    document = {"member": "web1", "cluster": "shop", "sweeping": {"sessions_in_flight": 90, "lists": 1}}
+    assert "90 sessions on their way" in "\n".join(status_lines(document))
+    document["sweeping"] = {"sessions_in_flight": 0, "lists": 0}
+    assert "on their way" not in "\n".join(status_lines(document))

@@ -27,6 +27,12 @@ def status_lines(document: Mapping[str, Any]) -> list[str]:
         lines += ["", "no other member is in sight: new sessions have no second copy"]
     if document.get("sessions") is not None:
         lines += ["", *counts_lines(document["sessions"])]
+    sweeping = document.get("sweeping") or {}
+    if any(sweeping.values()):
+        lines.append(
+            f"under way: {sweeping['sessions_in_flight']} sessions on their way to a new primary or backup,"
+            f" {sweeping['lists']} lists not read to their end"
+        )
     return lines
 
 
