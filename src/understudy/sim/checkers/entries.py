@@ -8,6 +8,7 @@ from understudy import limits
 from understudy.model.entry import Entry, Role
 from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.world import Machine
+from understudy.transport import Peer
 
 LOOK_EVERY_TURNS = 8
 AWAY_MS = 10_000
@@ -78,8 +79,12 @@ class Gone:
         self._once = once
         self._expired: dict[bytes, tuple[str, int]] = {}
         self._dropped: list[bytes] = []
+        self._discarding: set[Peer] = set()
+        """Lives that found their store too old and gave it up as a whole."""
 
     def told(self, machine: Machine, fact: Fact) -> None:
+        if fact.kind is FactKind.STORE_OUTDATED:
+            self._discarding.add(machine.me)
         if fact.kind is FactKind.SESSION_EXPIRED:
             other, then_ms = self._expired.setdefault(fact.key, (machine.name, machine.world.now_ms))
             if self._once and other != machine.name and machine.back_ms < then_ms - AWAY_MS:
@@ -88,7 +93,7 @@ class Gone:
     def turned(self, machine: Machine) -> None:
         dropped, self._dropped = self._dropped, []
         for key in dropped:
-            if key not in self._expired:
+            if key not in self._expired and machine.me not in self._discarding:
                 self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
 
     def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
