@@ -195,6 +195,30 @@ def test_two_members_and_one_cable(how: str) -> None:
                 assert visitor.values(name) == expected
 
 
+def test_the_smaller_side_refuses(cables: Network) -> None:
+    """S39, S42: with `partition = "refuse"` the member that is cut off from the majority refuses changes with 503 and
+    leaves the cookie alone, the majority goes on, and after the heal the member serves again and shows its changes.
+    """
+    settings = {"UNDERSTUDY_PARTITION": "refuse", "UNDERSTUDY_MEMBERS_EXPECTED": "3"}
+    with sessions_cluster(NAMES, cables.places(), **settings) as cluster:
+        cluster.start()
+        cluster.wait_ready()
+        visitor = Visitor(cluster)
+        visitor.protected("a", "/login", name="anna")
+        cables.isolate("a")
+        time.sleep(1)
+        refused = visitor.tab()
+        answer = refused.ask("a", "/set", name="x", value="lost side")
+        assert answer.status == 503 and "set-cookie" not in answer.headers
+        for member in ("b", "c"):
+            visitor.protected(member, "/set", name=member, value="1")
+        cables.heal()
+        cluster.wait_ready()
+        for member in NAMES:
+            assert visitor.values(member) == {"user": "anna", "b": "1", "c": "1"}
+        visitor.protected("a", "/set", name="a", value="1")
+
+
 def test_a_flapping_link(cluster: Cluster, cables: Network, visitor: Visitor) -> None:
     """S41: the link between primary and backup comes and goes faster and slower than leases last: no visitor sees an
     error page, nothing is lost, and when it is quiet the session stays where it is.
