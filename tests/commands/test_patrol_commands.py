@@ -186,6 +186,16 @@ def test_a_note_that_is_kept_for_a_promise_goes_when_nobody_is_missing() -> None
     assert KEY not in a.entries
 
 
+def test_a_note_that_names_a_member_which_holds_nothing_is_forgotten_on_both_sides() -> None:
+    """S44: the session expired while somebody asked about it: a promise has left notes of it."""
+    note = proxy("a", ("b",))
+    a = Turns("b", "c", entries={KEY: note})
+    ((_, answer),) = sent(a.hears("c", m.Compare(1, (m.Item(KEY, note.epoch, {}, holds=False),))), m.Compared)
+    assert answer.answers == (m.Answer(KEY, m.Verdict.UNKNOWN),)
+    walked(a)
+    assert not a.entries
+
+
 # --- fair shares ----------------------------------------------------------------------------------------------------
 
 

@@ -293,7 +293,7 @@ class Comparisons:
 
     def looked_to_answer(self, key: bytes, purpose: c.AnswerCompare, entry: Entry | None) -> None:
         item = next(item for item in purpose.items if item.key == key)
-        answer = _answer(item, entry, self._core.now_ms)
+        answer = _answer(item, entry, self._core.me, self._core.now_ms)
         self._to_answer.setdefault((purpose.sender, purpose.comparison), []).append(answer)
 
     # --- time and sending ----------------------------------------------------------------------------------
@@ -323,10 +323,11 @@ class Comparisons:
                 self._core.send(name, Compared(number, tuple(answers)))
 
 
-def _answer(item: Item, entry: Entry | None, now_ms: int) -> Answer:
+def _answer(item: Item, entry: Entry | None, me: str, now_ms: int) -> Answer:
     """What this member knows of a key beyond a peer's epoch and context."""
     key = item.key
-    if entry is None:
+    if entry is None or (not item.holds and entry.role is Role.PROXY and entry.primary == me):
+        # (A promise may have made a note here of a session that was gone already.)
         return Answer(key, Verdict.UNKNOWN)
     if entry.ended:
         return Answer(key, Verdict.ENDED, entry.location)

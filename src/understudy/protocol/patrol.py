@@ -103,6 +103,9 @@ class Patrol:
 
     def looked(self, key: bytes, entry: Entry | None) -> None:
         """One entry of the page."""
+        if entry is not None and entry.role is Role.PROXY and entry.primary == self._core.me:
+            self._maybe_drop(key, entry)
+            return
         if entry is None or entry.role is not Role.PRIMARY or entry.ended or not self._upto:
             return
         place, copy = hash_of(key, entry.epoch), hash_of(key, entry.epoch, entry.context)
@@ -173,8 +176,8 @@ class Patrol:
             check.items.append(Item(key, entry.epoch, context, holds=is_copy))
 
     def _maybe_drop(self, key: bytes, entry: Entry) -> None:
-        """Where places are computed a note of one is kept only for its promise; not when nobody is missing any more
-        who might act under a lower reign."""
+        """A note of a place that is computed, or that we are named for and do not hold, is kept only for its promise;
+        not when nobody is missing any more who might act under a lower reign."""
         if self._members.is_whole():
             self._core.emit(c.Change(key, c.ForgetCopy(entry.epoch)))
 
