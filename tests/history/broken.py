@@ -18,8 +18,8 @@ from understudy.model import entry as entries
 from understudy.model import roles
 from understudy.model.commit import Commit, Opening, Outcome
 from understudy.model.delta import Delta
-from understudy.model.entry import NO_PROMISE, Entry, Epoch, Role
-from understudy.protocol import changes, engine, inquire, join, locate, members, replicate, sweep
+from understudy.model.entry import Entry, Role
+from understudy.protocol import changes, engine, inquire, locate, members, replicate, sweep
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.store import Reading, memory
@@ -38,18 +38,6 @@ def replaced(entry: Entry | None, **fields: Any) -> Any:
 
 
 # --- copies and deltas ----------------------------------------------------------------------------------------------
-
-
-def epochs_are_not_checked(patch: Patch) -> None:
-    """A backup takes a copy under whatever epoch, and forgets what it has promised."""
-    copied = roles.copied
-
-    def broken(entry: Entry | None, delta: Delta, member: str, now_ms: int) -> roles.Changed:
-        if entry is not None and entry.role is not Role.PRIMARY and not entry.ended:
-            entry = replaced(entry, epoch=Epoch(0, 0, 0), promised=NO_PROMISE)
-        return copied(entry, delta, member, now_ms)
-
-    patch.setattr(roles, "copied", broken)
 
 
 def acknowledged_before_it_is_applied(patch: Patch) -> None:
@@ -209,29 +197,6 @@ def promoted_without_asking(patch: Patch) -> None:
     patch.setattr(inquire.Inquiry, "__init__", broken)
 
 
-def answered_without_a_promise(patch: Patch) -> None:
-    """Who answers the question goes on acknowledging lower reigns."""
-    right = roles.promised
-
-    def broken(entry: Entry | None, *rest: Any) -> roles.Changed:
-        outcome, changed = right(entry, *rest)
-        return outcome, replaced(changed, promised=NO_PROMISE if entry is None else entry.promised)
-
-    patch.setattr(roles, "promised", broken)
-
-
-def granted_although_the_primary_is_heard(patch: Patch) -> None:
-    """A backup that hears the primary promises all the same, and so does the primary itself."""
-    right = roles.promised
-
-    def broken(entry: Entry | None, promise: Any, member: str, location: Any, heard: Any) -> roles.Changed:
-        if entry is not None and entry.has_data and entry.primary == member:
-            entry = replaced(entry, role=Role.BACKUP)
-        return right(entry, promise, "", location, frozenset())
-
-    patch.setattr(roles, "promised", broken)
-
-
 def a_hand_over_raises_no_reign(patch: Patch) -> None:
     """Giver and heir are primary under one epoch."""
     right = roles.handed_over
@@ -255,34 +220,7 @@ def stepping_down_gives_everything_up(patch: Patch) -> None:
     patch.setattr(roles, "stepped_down", broken)
 
 
-def found_data_is_not_merged(patch: Patch) -> None:
-    """A successor ignores what the others answered that they hold beyond it."""
-    right = roles.promoted
-
-    def broken(entry: Entry, promise: Any, member: str, backups: Any, found: Any, *rest: Any) -> roles.Changed:
-        return right(entry, promise, member, backups, (), *rest)
-
-    patch.setattr(roles, "promoted", broken)
-
-
 # --- answers, leases, copies ----------------------------------------------------------------------------------------
-
-
-def released_before_the_new_one_is_complete(patch: Patch) -> None:
-    """A new backup takes the old one's place in the list at once."""
-
-    def broken(self: Any, key: bytes, entry: Entry, widen: bool = False) -> bool:
-        good = [b for b in entry.backups if self._is_good(b)]
-        if (len(good) >= self._core.settings.copies and not widen) or entry.ended:
-            return False
-        chosen = self._members.place(key, self._core.settings.copies, exclude=entry.backups)
-        if not chosen:
-            return False
-        self._core.tell(c.FactKind.BACKUP_CHOSEN, key, chosen[0])
-        self._core.emit(c.Change(key, c.SetBackups(chosen, entry.backups)))
-        return True
-
-    patch.setattr(replicate.Replication, "protect", broken)
 
 
 def leases_are_ignored(patch: Patch) -> None:
@@ -297,19 +235,13 @@ def leases_are_ignored(patch: Patch) -> None:
 
 def leases_are_looked_at_last(patch: Patch) -> None:
     """A worker takes a lease that runs now for one that ran when it read."""
-    right = in_place.look
 
     def broken(store: Any, key: bytes, member: str, lease_until_ms: Any) -> tuple[Reading, bool]:
-        first = store.read(key)
-        return first, right(store, key, member, lease_until_ms)[1]
+        reading = store.read(key)
+        rows = in_place.rows_needed(reading, member)
+        return reading, rows is not None and all(store.now_ms() < lease_until_ms(row) for row in rows)
 
     everywhere(patch, "look", broken, in_place, conversation)
-
-
-def the_first_write_is_not_held(patch: Patch) -> None:
-    """A successor answers while workers of the old primary may still read under its promise."""
-    patch.setattr(replicate.Replication, "hold", lambda self, key, until_ms: None)
-    patch.setattr(members.Members, "hold_until_ms", lambda self, names: 0)
 
 
 def what_is_unanswered_is_shown(patch: Patch) -> None:
@@ -384,16 +316,6 @@ def a_backup_expires_on_its_own_clock(patch: Patch) -> None:
 def what_has_expired_is_served(patch: Patch) -> None:
     """Nobody looks at the time when a session is opened."""
     patch.setattr(entries.Entry, "expired", lambda self, now_ms: False)
-
-
-def accesses_are_not_recorded(patch: Patch) -> None:
-    """A session that is only read expires under its reader's hands."""
-    everywhere(patch, "touched", lambda entry, accessed_ms: (Outcome.UNCHANGED, entry), commits, changes)
-
-
-def standing_still_is_not_noticed(patch: Patch) -> None:
-    """A member that was stopped for seconds believes what it believed before."""
-    patch.setattr(join.Joining, "stood_still", lambda self: None)
 
 
 def an_old_store_is_believed(patch: Patch) -> None:

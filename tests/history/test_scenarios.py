@@ -4,6 +4,7 @@ everything, a pause, a primary that is cut off while its lease runs."""
 from __future__ import annotations
 
 import pytest
+from tests.history.broken import leases_are_looked_at_last
 
 from understudy.client.conversation import open_session
 from understudy.client.visit import Opened
@@ -476,3 +477,10 @@ def test_sessions_survive_a_long_stop_of_everything() -> None:
     for name in "abc":
         a[name].start()
     assert [a.read(name) for name in "abc"] == [b"1", b"1", b"1"]
+
+
+def test_that_is_seen_when_leases_are_looked_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scenario can fail: a worker that takes a lease which runs now for one that ran when it read."""
+    leases_are_looked_at_last(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_a_worker_that_stood_still_shows_nothing_old_under_a_new_lease()

@@ -15,8 +15,11 @@ SLOW_MS = (5, 40)
 STORM = (0.03, 0.2, 0.1, 0.01)
 """Loss, repeats, overtaking and lateness: not so much that members take each other for dead, which is a partition."""
 FLAP_MS = (40, 600)
+SHARP_MS = 200
+"""How long a fault waits for a change to be on its way."""
 DRAINED_MS_MAX = 40_000
 F = FaultKind
+_SHARP = (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE)
 
 
 class Faults:
@@ -61,13 +64,22 @@ class Faults:
         self._next += 1
         self._world.later(fault.after_ms, lambda: self._do(fault))
 
-    def _do(self, fault: Fault) -> None:
+    def _do(self, fault: Fault, patience_ms: int = SHARP_MS) -> None:
+        """Strike; where a machine is hit, in the middle of its work if it has any within a while."""
+        if fault.kind in _SHARP and patience_ms and not self._is_at_work(fault.members[0]):
+            self._world.later(1, lambda: self._do(fault, patience_ms - 1))
+            return
         self._active += 1
         self._calm.fault()
         self._world.note(f"FAULT {fault.kind} {' '.join(fault.members)} for {fault.lasts_ms} ms")
         _DO[fault.kind](self, fault)
         if self._next < len(self._faults) and self._faults[self._next].together:
             self._plan_next()
+
+    def _is_at_work(self, name: str) -> bool:
+        """A change is on its way from there."""
+        executor = self._world.machines[name].executor
+        return executor is None or bool(executor.engine.replication.flights)
 
     def _over(self, fault: Fault) -> None:
         """A fault has ended: wait for the cluster to recover, if the next one wants that."""

@@ -7,6 +7,7 @@ history, event by event.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -91,7 +92,9 @@ class History:
         world.on_turned += [bounds.turned, gone.turned]
         world.on_told.append(gone.told)
         if self.plan.promises.nothing_lost:
-            world.on_replied.append(Copies(tell, world.settings.copies).replied)
+            copies = Copies(tell, world.settings.copies)
+            world.on_replied.append(copies.replied)
+            world.on_shown.append(partial(copies.shown, world))
 
     def _tell(self, text: str) -> None:
         self.problems.append(f"at {self.world.now_ms} ms, {text}")

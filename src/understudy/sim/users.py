@@ -47,6 +47,8 @@ class Request:
         self.written: Write | None = None
         self.outcome: Outcome | None = None
         self.count = 0
+        self.comes_too_late = False
+        """The session had certainly expired when it began."""
         self.over = False
         """Answered, or given up by the browser."""
         self.where = ""
@@ -206,6 +208,7 @@ class User:
         elif not self.cookie:
             self._is_logging_in = True
         if request.ledger is not None:
+            request.comes_too_late = request.ledger.is_certainly_expired(self.world.now_ms)
             request.ledger.open_requests += 1
             if operation.kind is KIND.COUNT:
                 request.ledger.counted_tried += 1
@@ -299,6 +302,8 @@ class User:
             ledger.not_opened(request.cookie, now, where, fenced=request.opening is Opening.FENCED)
             self._forget(request)
             return
+        if request.comes_too_late:
+            self.tell(f"{where}: {ledger.name} is shown, which had expired before")
         ledger.used_sure_ms = max(ledger.used_sure_ms, request.began_ms)
         ledger.opened(request.cookie, request.values, request.began_ms, where)
         ledger.counter(request.values.get("counter", 0), request.count_floor, where)
@@ -311,6 +316,8 @@ class User:
         # What a writing request was shown may be older than what its commit found; its answer speaks of the latter.
         if request.opened_protected if visit.wrote else protected:
             ledger.shown(request.values, request.began_ms, now)
+        if protected and not visit.wrote and visit.opened is not None:
+            self.world.shown(ledger.key, visit.opened.attributes, request.began_ms, where)
         if request.written is not None:
             ledger.answered(request.operation.attribute, request.written, now, protected)
         if request.count and protected:

@@ -19,7 +19,7 @@ from understudy.agent.executor import Executor
 from understudy.agent.inbox import Directory, Frame, Seen
 from understudy.agent.takeover import chooser_of, first_id, give_back, take_over
 from understudy.errors import FrameError
-from understudy.model.entry import Entry
+from understudy.model.entry import Attributes, Entry
 from understudy.model.ids import Keys
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
@@ -353,6 +353,7 @@ class World:
         self.on_turned: list[Callable[[Machine], None]] = []
         self.on_told: list[Callable[[Machine, c.Fact], None]] = []
         self.on_replied: list[Callable[[Machine, m.Request, Reply], None]] = []
+        self.on_shown: list[Callable[[bytes, Attributes, int, str], None]] = []
         for name in names:
             self.add(name)
 
@@ -382,6 +383,11 @@ class World:
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         for look in self.on_replied:
             look(machine, request, answer)
+
+    def shown(self, key: bytes, attributes: Attributes, began_ms: int, where: str) -> None:
+        """A browser was shown this of a session, and told that it is protected."""
+        for look in self.on_shown:
+            look(key, attributes, began_ms, where)
 
     def tell(self, machine: Machine, fact: c.Fact) -> None:
         self.facts[fact.kind] = self.facts.get(fact.kind, 0) + 1

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.model.commit import Outcome
-from understudy.model.entry import Entry, contains
+from understudy.model.entry import Attributes, Entry, contains
 from understudy.protocol import messages as m
-from understudy.sim.world import Machine, Reply
+from understudy.sim.world import Machine, Reply, World
 
-LOST_A_MOMENT_AGO_MS = 1_000
+NEVER_MS = 1 << 60
+RECOVERING_MS = 12_000
+"""After the loss of a store, until everything has its copies again: what was protected may be read meanwhile."""
+LOST_A_MOMENT_AGO_MS = 3_000
 """A machine whose store was lost so lately may have acknowledged before."""
 
 
@@ -19,28 +22,38 @@ class Copies:
     def __init__(self, tell: Callable[[str], None], copies: int) -> None:
         self._tell = tell
         self._copies = copies
-        self.protected = 0
 
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
             return
         if answer.outcome is not Outcome.COMMITTED or not answer.protected or not answer.number:
             return
-        self.protected += 1
-        now_ms = machine.world.now_ms
-        holders = 0
-        for other in machine.world.machines.values():
-            entry = other.store.read(request.key).entry
-            holds = entry is not None and (entry.ended or _has(entry, request.commit.id, answer))
-            held = other.lost_store_ms >= 0 and now_ms - other.lost_store_ms <= LOST_A_MOMENT_AGO_MS
-            holders += holds or held
+        holders = self._holders(machine.world, lambda entry: _has(entry, request, answer), request.key)
         if holders <= self._copies:
-            self._tell(
-                f"at {now_ms} ms, {machine.name}: a change of {request.key.hex()[:6]} was called protected when"
-                f" {holders} machines had it"
-            )
+            self._tell(f"{machine.name}: a change of {request.key.hex()[:6]} is called protected; {holders} hold it")
+
+    def shown(self, world: World, key: bytes, attributes: Attributes, began_ms: int, where: str) -> None:
+        """What a reader was shown and told to be protected; nobody may be shown what a failure could take back."""
+        dots = {s.dot for siblings in attributes.values() for s in siblings}
+        holders = self._holders(
+            world, lambda entry: all(contains(entry.context, *dot) for dot in dots), key, began_ms - RECOVERING_MS
+        )
+        if holders <= self._copies:
+            self._tell(f"{where}: what is shown of {key.hex()[:6]} is called protected; {holders} hold it")
+
+    def _holders(self, world: World, has: Callable[[Entry], bool], key: bytes, since_ms: int = NEVER_MS) -> int:
+        """How many machines hold it, or may have held it when they acknowledged; all, if the session is over."""
+        since_ms = min(since_ms, world.now_ms - LOST_A_MOMENT_AGO_MS)
+        entries = {machine: machine.store.read(key).entry for machine in world.machines.values()}
+        if all(entry is None or not entry.has_data for entry in entries.values()):
+            return len(entries)
+        return sum(
+            (entry is not None and (entry.ended or has(entry)))
+            or (machine.lost_store_ms >= 0 and machine.lost_store_ms >= since_ms)
+            for machine, entry in entries.items()
+        )
 
 
-def _has(entry: Entry, commit_id: bytes, answer: m.CommitAnswer) -> bool:
+def _has(entry: Entry, request: m.CommitRequest, answer: m.CommitAnswer) -> bool:
     """By the commit's id, which is soon forgotten, or by its dot, which a repeated commit's answer does not name."""
-    return commit_id in entry.recent or contains(entry.context, answer.incarnation, answer.number)
+    return request.commit.id in entry.recent or contains(entry.context, answer.incarnation, answer.number)

@@ -157,8 +157,6 @@ class Ledger:
             self._tell(f"{where}: {self.name} is shown, which has ended at {self.end_known_ms} ms")
         if self.promises.nothing_lost:
             self._check_cookie(self.cookie(cookie), began_ms, where)
-        if self._is_certainly_expired(began_ms):
-            self._tell(f"{where}: {self.name} is shown, which was used last at {self.used_ms} ms")
         for name in self.registers.keys() | values.keys():
             if name != "counter":
                 self._look(name, values.get(name), began_ms, where)
@@ -224,8 +222,9 @@ class Ledger:
     def _may_be_expired(self, now_ms: int) -> bool:
         return now_ms > self.used_sure_ms + self._idle_ms - EARLY_MS
 
-    def _is_certainly_expired(self, began_ms: int) -> bool:
-        return not self.open_requests and began_ms > self.used_ms + self._idle_ms + LATE_MS
+    def is_certainly_expired(self, now_ms: int) -> bool:
+        """Whether a request that begins now must find nothing."""
+        return not self.open_requests and now_ms > self.used_ms + self._idle_ms + LATE_MS
 
     # --- writes --------------------------------------------------------------------------------------------
 
