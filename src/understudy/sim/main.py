@@ -80,9 +80,12 @@ def _many(first: int, count: int, profile: str, jobs: int) -> int:
             print(f"seed {report.seed} ({report.profile}): {problem}", flush=True)
     for kind, times in sorted(summary.facts.items()):
         print(f"    {kind:24} {times}")
+    if summary.missing:
+        print(f"never occurred: {', '.join(summary.missing)}")
     print(f"histories: {', '.join(f'{times} {name}' for name, times in sorted(summary.profiles.items()))}")
     print(
         f"{summary.histories} histories, {summary.operations} operations, {summary.protected_writes} acknowledged"
-        f" writes, {len(summary.failed)} histories with problems, {time.monotonic() - began_s:.0f} s"
+        f" writes, lost {summary.lost}, resurrected {summary.resurrected},"
+        f" {len(summary.failed)} histories with problems, {time.monotonic() - began_s:.0f} s"
     )
     return 1 if summary.failed else 0

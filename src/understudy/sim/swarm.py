@@ -11,6 +11,9 @@ from understudy.sim.history import Report, run
 from understudy.sim.plan import draw
 
 SEEDS_PER_TASK = 4
+_LOST = ("was over at", "was not found", "the counter of")
+_RESURRECTED = ("which has ended", "which had expired", "back from its tombstone", "replaced at")
+"""How the checkers say it."""
 
 
 class Summary:
@@ -21,6 +24,8 @@ class Summary:
         self.facts: Counter[str] = Counter()
         self.profiles: Counter[str] = Counter()
         self.failed: dict[int, list[str]] = {}
+        self.lost = self.resurrected = 0
+        """Judgements of that kind."""
 
     def add(self, report: Report) -> None:
         self.histories += 1
@@ -31,6 +36,8 @@ class Summary:
         self.profiles[report.profile] += 1
         if report.problems:
             self.failed[report.seed] = report.problems
+            self.lost += _count(report.problems, _LOST)
+            self.resurrected += _count(report.problems, _RESURRECTED)
 
     @property
     def missing(self) -> list[str]:
@@ -54,3 +61,7 @@ def swarm(first: int, count: int, *, profile: str = "", jobs: int = 1) -> Iterat
 def _run(task: tuple[int, str]) -> Report:
     seed, profile = task
     return run(draw(seed, profile))
+
+
+def _count(problems: list[str], words: tuple[str, ...]) -> int:
+    return sum(any(word in problem for word in words) for problem in problems)
