@@ -13,9 +13,9 @@ from understudy.model.entry import NO_PROMISE, Entry, Epoch, Location, Promise, 
 KEY = b"k" * 16
 SECRET = b"hash of the secret"
 IDLE_MS = 60_000
-LIVES = {"a": 101, "b": 102, "c": 103, "d": 104}
+LIVES = {"a": 101, "b": 102, "c": 103, "d": 104, "e": 105}
 """The incarnation of each member."""
-CHOOSERS = {"a": 11, "b": 12, "c": 13, "d": 14}
+CHOOSERS = {"a": 11, "b": 12, "c": 13, "d": 14, "e": 15}
 
 
 def stamp(

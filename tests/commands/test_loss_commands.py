@@ -110,8 +110,8 @@ def test_a_swept_primary_takes_another_backup() -> None:
 
 
 def test_a_proxy_whose_holders_are_gone_is_dropped_and_reported() -> None:
-    """S29: primary and backup died: the session is gone, and that is said."""
-    a = Turns("b", "c", "d", entries={KEY: proxy("b", ("c",))})
+    """S29: primary and backup died and most members live: the session is gone, and that is said."""
+    a = Turns("b", "c", "d", "e", entries={KEY: proxy("b", ("c",))})
     lost(a, "b")
     assert swept(a) == [c.Read((KEY,), c.Recheck("b"))]
     lost(a, "c")
@@ -121,6 +121,16 @@ def test_a_proxy_whose_holders_are_gone_is_dropped_and_reported() -> None:
         told(FactKind.SESSION_LOST),
     ]
     assert not a.entries
+
+
+def test_where_as_many_are_gone_as_are_left_nobody_is_given_up() -> None:
+    """S31: they may be on the other side of a cut: looked at again, until ``lost_after`` is over."""
+    a = Turns("b", "c", "d", entries={KEY: proxy("b", ("c",))}, lost_after_ms=10_000)
+    lost(a, "b")
+    lost(a, "c")
+    assert swept(a, "c") == [c.Read((KEY,), c.Recheck("c"))] and a.entries
+    a.wait(10_001, hearing=("d",))
+    assert c.Change(KEY, c.DropLost(proxy("b", ("c",)).epoch)) in swept(a, "c")
 
 
 def test_a_swept_session_whose_primary_is_heard_is_left_alone() -> None:

@@ -484,3 +484,53 @@ def test_that_is_seen_when_leases_are_looked_at_last(monkeypatch: pytest.MonkeyP
     leases_are_looked_at_last(monkeypatch)
     with pytest.raises(AssertionError):
         test_a_worker_that_stood_still_shows_nothing_old_under_a_new_lease()
+
+
+def found_at(cluster: Cluster, name: str) -> str:
+    """What a worker at that machine makes of the cookie: "shown", "none" (a new session may begin), "unavailable"."""
+    shown: list[Opened] = []
+    ended: list[Exception | None] = []
+
+    def script(world: ClientWorld) -> Script:
+        shown.append((yield from open_session(world, cluster.cookie)))
+
+    Handling(cluster[name], ended.append).begin(script, IDLE_MS)
+    while not ended:
+        cluster.wait(1)
+    if not shown:
+        return "unavailable"
+    return "none" if shown[0].session_id is None else "shown"
+
+
+@pytest.mark.parametrize("after_ms", [100, 2_000, 15_000, 60_000])
+def test_a_member_that_is_cut_off_begins_nobodys_session_anew(after_ms: int) -> None:
+    """S31, S42: a proxy that loses all others at once cannot tell their death from its own isolation: its visitors are
+    told to come again, and find their session when the cut is healed."""
+    cluster = Cluster("abc")
+    cluster.write("a", b"kept")
+    entry = cluster["a"].store.read(cluster.key).entry
+    assert entry is not None
+    (proxy,) = cluster.others("a", *entry.backups)
+    isolate(cluster, proxy)
+    cluster.wait(after_ms)
+    assert found_at(cluster, proxy) == "unavailable"
+    cluster.world.network.heal_all()
+    cluster.wait(3_000)
+    assert cluster.read(proxy) == b"kept"
+
+
+def test_members_that_are_lost_together_are_given_up_in_the_end() -> None:
+    """S29: after ``lost_after`` their sessions count as lost, and that is told; visitors may begin anew."""
+    cluster = Cluster("abc", lost_after_ms=30_000)
+    cluster.write("a", b"gone")
+    cluster.wait(200)  # the others learn where it is
+    entry = cluster["a"].store.read(cluster.key).entry
+    assert entry is not None
+    (proxy,) = cluster.others("a", *entry.backups)
+    for name in cluster.others(proxy):
+        cluster[name].crash(with_store=False)
+    cluster.wait(20_000)
+    assert found_at(cluster, proxy) == "unavailable"
+    cluster.wait(20_000)
+    assert found_at(cluster, proxy) == "none"
+    assert cluster.world.facts[FactKind.SESSION_LOST]

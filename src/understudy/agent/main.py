@@ -234,6 +234,7 @@ def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> S
         sweep_delay_ms=config.sweep_delay_ms,
         cold_start_ms=config.cold_start_ms,
         drain_timeout_ms=limits.DRAIN_MS_MAX,
+        lost_after_ms=config.lost_after_ms,
         forget_ms=config.forget_ms,
         patrol_ms=config.patrol_every_ms,
         grace_ms=config.rotation_grace_ms,

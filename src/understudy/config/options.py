@@ -232,6 +232,13 @@ _CLUSTER = (
     _milliseconds("sweep_delay_ms", 3000, "delay after a loss before sessions without requests are promoted", 0),
     _milliseconds("cold_start_ms", 3000, "how long the first member waits for the others after a stop of all", 0),
     _duration("patrol_every", "cluster", "60s", "from one comparison of all copies to the next; 0s: none", 0),
+    _duration(
+        "lost_after",
+        "cluster",
+        "5m",
+        "how long sessions whose holders all vanished are answered 503, where it may be this member that is cut off",
+        1000,
+    ),
     _duration("forget", "cluster", "24h", "how long deletions and ended incarnations are remembered", 1000),
 )
 

@@ -57,6 +57,7 @@ class Config:
     sweep_delay_ms: int
     cold_start_ms: int
     patrol_every_ms: int
+    lost_after_ms: int
     forget_ms: int
     manager_class: Literal["LocalManager", "BackupManager", "DeltaManager"]
     copies: int

@@ -150,6 +150,11 @@ The patrol (``patrol``, ``shares``)
     and promoted. The same walk moves backups to where they should be: where the key says, into another zone, or from a
     member that holds many of ours to one that holds few. It begins anew when members come or go.
 
+Nobody left to ask
+    A member that loses more others at once than copies would survive, and at least as many as are left with it, cannot
+    tell their death from its own isolation. For ``lost_after_ms`` it calls nothing lost and nothing unknown: requests
+    are answered "unavailable", and the cookie stays. Then it gives up, because members can really be lost together.
+
 Sweeps (``sweep``)
     Work on many sessions is a ``Scan`` of one of the store's lists, a bounded number of entries each, between the
     requests, and goes on only when most of what it began is finished: what names a lost member (promote, choose a

@@ -112,7 +112,7 @@ class Locator:
         said = set(job.located) | {self._core.me}
         route = self._members.get(getattr(job.request, "route", ""))
         is_route_silent = route is not None and route.standing is Standing.SUSPECT and route.name not in said
-        if self._members.in_minority:
+        if self._members.in_minority or self._members.may_be_cut_off:
             return Found(Finding.LATER)
         if len(union - said) <= self._core.settings.copies and not is_route_silent:
             return Found(Finding.UNKNOWN)
@@ -127,7 +127,8 @@ class Locator:
             return Found(Finding.ENDED) if location.ended else Found(Finding.HELD, alive[0])
         if sender in (location.primary, *location.backups):
             return Found(Finding.HELD, sender)
-        return Found(Finding.LATER if any(self._members.is_reachable(h) for h in holders) else Finding.UNKNOWN)
+        may_return = any(self._members.is_reachable(h) for h in holders) or self._members.may_be_cut_off
+        return Found(Finding.LATER if may_return else Finding.UNKNOWN)
 
     def remember_unknown(self, key: bytes) -> None:
         """Nobody knows the key: believe it for a while."""

@@ -163,6 +163,15 @@ class Members:
         expected = self._core.settings.members_expected
         return expected > 0 and 2 * (1 + len(self.alive())) <= expected
 
+    @property
+    def may_be_cut_off(self) -> bool:
+        """True if more members are dead than copies would survive, and not fewer than live: perhaps we are cut off, and
+        they go on with their sessions. Not for ever: members can really be lost together."""
+        settings = self._core.settings
+        since_ms = self._core.now_ms - settings.lost_after_ms
+        dead = sum(m.standing is Standing.DEAD and m.heard_ms > since_ms for m in self._by_name.values())
+        return dead > settings.copies and dead >= 1 + len(self.reachable())
+
     def is_alive(self, name: str) -> bool:
         member = self._by_name.get(name)
         return member is not None and member.standing is Standing.ALIVE

@@ -27,6 +27,8 @@ class Settings(msgspec.Struct, frozen=True):
     commit_timeout_ms: int = 2_000
     sweep_delay_ms: int = 3_000
     cold_start_ms: int = 3_000
+    lost_after_ms: int = 300_000
+    """How long sessions all of whose holders are gone may be on the other side of a cut, where that can be."""
     members_expected: int = 0
     """Not 0 under ``partition = "refuse"``: without a majority of so many this side changes nothing."""
     move_after: int = 2

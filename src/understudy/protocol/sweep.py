@@ -122,8 +122,9 @@ class Sweeps:
             listed = [b for b in entry.backups if b == self._core.me or self._members.is_alive(b)]
             if not listed or listed[0] == self._core.me:
                 self._inquiries.begin(key)
-        elif self._members.in_minority:
-            self.recheck_later(name)  # they may all be on the other side
+        elif self._members.in_minority or self._members.may_be_cut_off:
+            if name:
+                self.recheck_later(name)  # they may all be on the other side
         elif not any(self._members.is_reachable(m) for m in (entry.primary, *entry.backups)):
             self._core.emit(c.Change(key, c.DropLost(entry.epoch)))
 
