@@ -68,9 +68,11 @@ class Found(NamedTuple):
     """False: its last change is not acknowledged yet; who shows it waits, see ``settle``."""
     role: Role | None
     """What this member is for it; None when it did not know it."""
+    protected: bool
+    """As many machines as wanted hold what it shows, as far as is known already."""
 
 
-NOT_FOUND = Found(None, True, None)
+NOT_FOUND = Found(None, True, None, False)
 Answer = FetchAnswer | CommitAnswer | None
 Conversation = Generator[Ask, Answer, _Result]
 
@@ -88,7 +90,7 @@ def open_session(world: World, cookie: str) -> Conversation[Opened]:
         return NO_SESSION
     session_id, route = read
     key = world.keys.key(world.settings.application, session_id)
-    entry, settled, role = yield from read_entry(world, key, route)
+    entry, settled, role, protected = yield from read_entry(world, key, route)
     if entry is None:
         return NO_SESSION
     secret = world.keys.secret_hash(session_id)
@@ -107,7 +109,7 @@ def open_session(world: World, cookie: str) -> Conversation[Opened]:
         role=role,
         reign=entry.epoch.reign,
         unsettled=0 if settled else entry.number,
-        protected=settled and bool(entry.backups),
+        protected=protected,
     )
 
 
@@ -118,6 +120,7 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
     """
     (entry, settled), serves = look(world.store, key, world.settings.member, world.lease_until_ms)
     role = entry.role if entry is not None else None
+    unprotected = False
     for _ in range(limits.LOCATE_HOPS_MAX):
         if serves:
             break
@@ -131,9 +134,9 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
                 entry, settled = world.store.read(key)
                 serves = entry is not None and entry.role is Role.PRIMARY and not entry.ended
             case FetchOutcome.FOUND:
-                entry, settled, serves = answer.entry, True, True
+                entry, settled, serves, unprotected = answer.entry, True, True, answer.unprotected
             case FetchOutcome.NOT_MODIFIED:
-                serves = True
+                serves, unprotected = True, answer.unprotected
             case FetchOutcome.UNKNOWN | FetchOutcome.ENDED:
                 return NOT_FOUND
             case FetchOutcome.UNAVAILABLE:
@@ -143,7 +146,7 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
     assert entry is not None, "a session was served of which there is no copy"
     if entry.role is Role.PRIMARY and entry.expired(world.store.now_ms()):
         return NOT_FOUND
-    return Found(entry, settled, role)
+    return Found(entry, settled, role, settled and not unprotected and bool(entry.backups))
 
 
 def commit(

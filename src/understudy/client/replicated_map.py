@@ -215,7 +215,7 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
 
     def _read(self, world: World, key: Key) -> Conversation[Attributes | None]:
         """What the entry holds now, acknowledged; None where there is none."""
-        entry, settled, _ = yield from read_entry(world, key)
+        entry, settled, *_ = yield from read_entry(world, key)
         if entry is not None and not settled:
             yield from settle(world, key, entry.number)
         return None if entry is None else entry.attributes

@@ -314,6 +314,8 @@ class FetchAnswer(msgspec.Struct, frozen=True, array_like=True):
     primary: str = ""
     entry: Entry | None = None
     """On the asking member's store clock."""
+    unprotected: bool = False
+    """It shows a change that somebody was told is not protected, and that still is not."""
 
 
 class CommitAnswer(msgspec.Struct, frozen=True, array_like=True):

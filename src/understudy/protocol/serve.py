@@ -219,10 +219,11 @@ class Service:
         self._served(job)
         if not job.is_remote:
             self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.HERE, self._core.me))
-        elif request.have and request.have == entry.context:
-            self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.NOT_MODIFIED, self._core.me), entry)
         else:
-            self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.FOUND, self._core.me), entry)
+            unprotected = not self._replication.is_protected(job.key, entry, entry.number)
+            has_it = request.have and request.have == entry.context
+            outcome = FetchOutcome.NOT_MODIFIED if has_it else FetchOutcome.FOUND
+            self._jobs.answer_fetch(job, FetchAnswer(outcome, self._core.me, unprotected=unprotected), entry)
 
     def committed(self, event: c.Changed) -> None:
         """The store's word on a commit."""

@@ -93,7 +93,6 @@ class History:
         world.on_told.append(gone.told)
         if self.plan.promises.nothing_lost:
             copies = Copies(tell, world.settings.copies)
-            world.on_told.append(copies.told)
             world.on_replied.append(copies.replied)
             world.on_shown.append(partial(copies.shown, world))
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from understudy.model.commit import Outcome
 from understudy.model.entry import Attributes, Entry, contains
 from understudy.protocol import messages as m
-from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.world import Machine, Reply, World
 
 NEVER_MS = 1 << 60
@@ -23,12 +22,6 @@ class Copies:
     def __init__(self, tell: Callable[[str], None], copies: int) -> None:
         self._tell = tell
         self._copies = copies
-        self._unprotected: set[bytes] = set()
-        """Sessions of which an answer has said that it is not protected: readers may be told otherwise too soon."""
-
-    def told(self, machine: Machine, fact: Fact) -> None:
-        if fact.kind is FactKind.ANSWERED_UNPROTECTED:
-            self._unprotected.add(fact.key)
 
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
@@ -41,8 +34,6 @@ class Copies:
 
     def shown(self, world: World, key: bytes, attributes: Attributes, began_ms: int, where: str) -> None:
         """What a reader was shown and told to be protected; nobody may be shown what a failure could take back."""
-        if key in self._unprotected:
-            return
         dots = {s.dot for siblings in attributes.values() for s in siblings}
         holders = self._holders(
             world, lambda entry: all(contains(entry.context, *dot) for dot in dots), key, began_ms - RECOVERING_MS
