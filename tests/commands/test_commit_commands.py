@@ -198,6 +198,18 @@ def test_when_the_time_is_over_the_answer_is_unprotected_and_its_row_marked() ->
     assert a.outbox == a.marked == {102}
 
 
+def test_who_fetches_what_was_answered_unprotected_is_told_so() -> None:
+    """S21: a reader elsewhere is shown the change, and not that it is on two machines; when it is, that is said."""
+    a = Turns("b").with_session()
+    a.asked(SECOND, 2)
+    a.wait(2_020, hearing=("b",))
+    fetched = sent(a.hears("b", m.Fetch(7, KEY, {}, 1)), m.Fetched)
+    assert [message.answer.unprotected for _, message in fetched] == [True]
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 102}))
+    fetched = sent(a.hears("b", m.Fetch(8, KEY, {A: 102}, 1)), m.Fetched)
+    assert [message.answer.unprotected for _, message in fetched] == [False]
+
+
 def test_unprotected_refuse_commits_nothing_without_a_backup() -> None:
     """S21: looked for before the commit: the entry does not change."""
     a = Turns()
