@@ -210,6 +210,21 @@ def test_who_fetches_what_was_answered_unprotected_is_told_so() -> None:
     assert [message.answer.unprotected for _, message in fetched] == [False]
 
 
+def test_a_backup_that_is_only_named_protects_nothing() -> None:
+    """S21: a session that nobody could take a copy of gets a backup: until that one has it, a reader is told."""
+    a = Turns()
+    a.asked(creation(x=b"1"))
+    a.on(c.PeerFound("b", LIVES["b"]))
+    a.hears("b", m.HeartbeatAck(a.now_ms))
+    a.on(c.Scanned(c.Scan(c.ScanKind.LACKING, c.Protect()), (KEY,), False))
+    assert a.entry.backups == ("b",)
+    fetched = sent(a.hears("b", m.Fetch(7, KEY, {}, 1)), m.Fetched)
+    assert [message.answer.unprotected for _, message in fetched] == [True]
+    a.hears("b", m.Acknowledge(KEY, a.entry.number, a.entry.context))
+    fetched = sent(a.hears("b", m.Fetch(8, KEY, {}, 1)), m.Fetched)
+    assert [message.answer.unprotected for _, message in fetched] == [False]
+
+
 def test_unprotected_refuse_commits_nothing_without_a_backup() -> None:
     """S21: looked for before the commit: the entry does not change."""
     a = Turns()

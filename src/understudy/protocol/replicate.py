@@ -170,7 +170,8 @@ class Replication:
         flight = self.flights.get(key)
         if flight is None:
             return any(self._members.is_reachable(backup) for backup in entry.backups)
-        return not any(n <= number and n not in flight.moves for n in flight.numbers)
+        # Also while only the list has changed: the data may be with us alone until those whom it names have it.
+        return not any(n <= number for n in flight.numbers)
 
     def newest(self, key: bytes) -> int:
         """Number of the newest change in flight of a session, or 0."""
