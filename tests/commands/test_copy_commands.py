@@ -188,6 +188,22 @@ def test_access_times_go_to_the_primary_in_batches_and_to_nobody_else() -> None:
     assert not sent(a.wait(1_000, hearing=("b", "c")), m.Accessed)
 
 
+def test_what_lay_before_a_member_that_stood_still_is_no_news_of_use() -> None:
+    """S07, S25: told ages grow by the time on the way, which the sender's clock tells once a heartbeat has come; so a
+    copy that was sent before a long pause is no younger than the session that the others have expired meanwhile."""
+    a = Turns("b", "c")
+    told_ms = 5_000  # the sender's clock has nothing in common with ours
+    a.hears("b", m.Heartbeat(told_ms))
+    used_ms = a.now_ms - 200
+    copy = moved(THEIRS, times=moved(THEIRS.times, created_ms=told_ms - 900, accessed_ms=told_ms - 200))
+    message = m.Replicate(KEY, 1, delta_since(copy, {}, told_ms))
+    a.now_ms += 6_000
+    a.hears("b", message)
+    assert (a.entry.times.accessed_ms, a.entry.times.created_ms) == (used_ms, used_ms - 700)
+    a.hears("b", m.Accessed(((KEY, 30),), told_ms))
+    assert a.entry.times.accessed_ms == used_ms + 170
+
+
 # --- Ask, Compare, Locate -------------------------------------------------------------------------------------------
 
 

@@ -47,6 +47,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     rotated_age_ms: int
     idle_timeout_ms: int
     absolute_timeout_ms: int
+    told_ms: int = 0
+    """The sender's clock when these ages were true; who knows how long they were under way adds that, see ``aged``."""
 
     @property
     def is_whole(self) -> bool:
@@ -84,6 +86,19 @@ def delta_since(entry: Entry, base: Context, now_ms: int) -> Delta:
         rotated_age_ms=now_ms - times.rotated_ms if times.rotated_ms else -1,
         idle_timeout_ms=times.idle_timeout_ms,
         absolute_timeout_ms=times.absolute_timeout_ms,
+        told_ms=now_ms,
+    )
+
+
+def aged(delta: Delta, ms: int) -> Delta:
+    """``delta`` after ``ms`` under way: what lay before a member that stood still is no news of use."""
+    if ms <= 0:
+        return delta
+    return msgspec.structs.replace(
+        delta,
+        created_age_ms=delta.created_age_ms + ms,
+        accessed_age_ms=delta.accessed_age_ms + ms,
+        rotated_age_ms=delta.rotated_age_ms + ms if delta.rotated_age_ms >= 0 else -1,
     )
 
 

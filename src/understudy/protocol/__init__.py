@@ -160,7 +160,9 @@ Sweeps (``sweep``)
     requests, and goes on only when most of what it began is finished: what names a lost member (promote, choose a
     backup, drop a proxy whose holders are all gone), what lacks a backup, what is due to expire, what a leaving member
     hands over. Only a primary expires a session. A backup whose time seems over asks; it never decides. One that was
-    used after its primary had expired it says so, and is promoted.
+    used after its primary had expired it says so, and is promoted. (Times
+    travel as ages, and a receiver adds how long they were under way, which heartbeats have taught it: what lay before a
+    member that stood still is no news of use.)
 
 Reading order
     ``messages``   everything that members, and a worker and its agent, say to each other

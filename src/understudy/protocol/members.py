@@ -101,10 +101,11 @@ class Member:
             windows[-1] = (windows[-1][0], offset_ms)
 
     def age_ms(self, now_ms: int, sent_ms: int) -> int:
-        """How long a message that was sent at ``sent_ms`` on its clock has been under way, to a heartbeat's transit."""
-        if not self._transit_ms:
+        """How long a message that was sent at ``sent_ms`` on its clock was under way beyond a heartbeat's transit; 0 if
+        nobody knows."""
+        if not self._transit_ms or not sent_ms:
             return 0
-        return now_ms - sent_ms - min(offset for _, offset in self._transit_ms)
+        return max(0, now_ms - sent_ms - min(offset for _, offset in self._transit_ms))
 
     @property
     def is_reachable(self) -> bool:

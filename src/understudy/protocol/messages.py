@@ -196,6 +196,8 @@ class Accessed(msgspec.Struct, frozen=True, array_like=True, tag=16):
     """Access times as ages in ms, to the primary from who served, and from the primary to its backups."""
 
     ages: tuple[tuple[bytes, int], ...]
+    sent_ms: int = 0
+    """On the sender's clock, as in a heartbeat."""
 
 
 class Fetch(msgspec.Struct, frozen=True, array_like=True, tag=17):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from understudy.model.delta import Delta, aged
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.members import Member
@@ -26,7 +27,7 @@ class Receiver:
                     self._parts.comparisons.begin_if_idle()
                 self._parts.joining.answered(sender, sent_ms)
             case m.Replicate(key=key, number=number, delta=delta):
-                core.emit(c.Change(key, c.CopyIn(sender, number, delta)))
+                core.emit(c.Change(key, c.CopyIn(sender, number, self._aged(member, delta))))
             case m.Acknowledge():
                 if message.number < 0:
                     self._parts.comparisons.contribution_acknowledged(message)
@@ -48,7 +49,7 @@ class Receiver:
             case m.Compared():
                 self._parts.comparisons.compared(sender, message)
             case m.Contribute(key=key, number=number, delta=delta):
-                core.emit(c.Change(key, c.TakeContribution(sender, number, delta)))
+                core.emit(c.Change(key, c.TakeContribution(sender, number, self._aged(member, delta))))
             case m.Fetch():
                 self._parts.service.fetch(sender, message)
             case m.Fetched():
@@ -62,9 +63,9 @@ class Receiver:
             case m.Located():
                 self._parts.service.located(sender, message)
             case _:
-                self._take_news(sender, message)
+                self._take_news(sender, member, message)
 
-    def _take_news(self, sender: str, message: m.MemberMessage) -> None:
+    def _take_news(self, sender: str, member: Member, message: m.MemberMessage) -> None:
         """What is told of sessions, and asked about many of them."""
         core = self._parts.core
         match message:
@@ -83,9 +84,14 @@ class Receiver:
             case m.Confirm(contexts=contexts):
                 for key, context in contexts:
                     core.emit(c.Change(key, c.ConfirmCopy(context)))
-            case m.Accessed(ages=ages):
+            case m.Accessed(ages=ages, sent_ms=sent_ms):
+                on_way_ms = member.age_ms(core.now_ms, sent_ms)
                 for key, age_ms in ages:
-                    core.emit(c.Change(key, c.Touch(age_ms)))
+                    core.emit(c.Change(key, c.Touch(age_ms + on_way_ms)))
+
+    def _aged(self, member: Member, delta: Delta) -> Delta:
+        """``delta`` with the time that it was under way added to its ages."""
+        return aged(delta, member.age_ms(self._parts.core.now_ms, delta.told_ms))
 
     def _refused(self, sender: str, message: m.Refuse) -> None:
         """A holder knows better: step down for a higher epoch, or ask in our turn for a higher promise."""

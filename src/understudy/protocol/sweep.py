@@ -273,12 +273,12 @@ class Sweeps:
         self._leave_tick()
 
     def _send_ages(self) -> None:
-        ages, self._ages = self._ages, {}
+        ages, self._ages, now = self._ages, {}, self._core.now_ms
         for name, instants in ages.items():
             if self._members.is_reachable(name):
-                told = tuple((key, self._core.now_ms - instant) for key, instant in instants.items())
+                told = tuple((key, now - instant) for key, instant in instants.items())
                 for start in range(0, len(told), limits.BATCH_ENTRIES_MAX):
-                    self._core.send(name, Accessed(told[start : start + limits.BATCH_ENTRIES_MAX]))
+                    self._core.send(name, Accessed(told[start : start + limits.BATCH_ENTRIES_MAX], now))
 
     def deadline_ms(self) -> int:
         instants = [self._reap_ms, *self._recheck_ms.values()]
