@@ -86,6 +86,15 @@ def test_a_change_that_was_answered_unprotected_is_not_called_protected() -> Non
     assert a.asked(m.SettleRequest(0, KEY, 102), 3)[-1] == c.Reply(3, unprotected)
 
 
+def test_one_backup_of_two_does_not_protect() -> None:
+    """S12: with two copies wanted, a reader is told while only one of the backups is there."""
+    a = Turns("b", "c", copies=2, entries={KEY: new_session(1, "a", ("b", "c"), START_MS, x=b"1")})
+    settle = m.SettleRequest(0, KEY, 1)
+    assert a.asked(settle, 2)[-1] == c.Reply(2, m.CommitAnswer(Outcome.COMMITTED, True, "a"))
+    a.on(c.PeerLost("c", LIVES["c"]))
+    assert a.asked(settle, 3)[-1] == c.Reply(3, m.CommitAnswer(Outcome.COMMITTED, False, "a"))
+
+
 def test_a_peer_is_given_the_entry_or_told_that_it_has_it() -> None:
     """A fetch from another member: whole, or "not modified" where its context is the same."""
     a = leased(Turns("b", "c").with_session())

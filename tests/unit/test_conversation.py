@@ -486,6 +486,17 @@ def test_protected_tells_the_truth(worker: Worker) -> None:
         assert session.protected is protected
 
 
+@pytest.mark.parametrize("backups", [("b",), ("b", "c")])
+def test_one_backup_of_two_does_not_protect(worker: Worker, clock: Clock, backups: tuple[str, ...]) -> None:
+    """S12: with two copies wanted, a reader is told while the list is shorter, as a writer is."""
+    cookie = worker.request(n=1)
+    placed(worker, cookie, backups=backups)
+    worker.leases = {"b": clock.ms + 1, "c": clock.ms + 1}
+    worker.world = worker.world._replace(settings=SETTINGS._replace(copies=2))
+    session = worker.begin(cookie)
+    assert session["n"] == 1 and session.protected is (len(backups) == 2)
+
+
 def test_an_older_change_that_is_settled_protects_no_newer_one(worker: Worker) -> None:
     """S12: a request read a change that was not acknowledged yet, and its own was answered without protection: that
     the older one is settled does not change the flag.

@@ -146,7 +146,7 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
     assert entry is not None, "a session was served of which there is no copy"
     if entry.role is Role.PRIMARY and entry.expired(world.store.now_ms()):
         return NOT_FOUND
-    return Found(entry, settled, role, settled and not unprotected and bool(entry.backups))
+    return Found(entry, settled, role, settled and not unprotected and len(entry.backups) >= world.settings.copies)
 
 
 def commit(

@@ -215,6 +215,7 @@ def settings_of(config: Config) -> Settings:
         touch_every_ms=config.touch_every_ms,
         session_bytes_max=config.session_bytes_max,
         attribute_filter=re.compile(config.attribute_filter) if config.attribute_filter else None,
+        copies=config.copies,
     )
 
 

@@ -34,6 +34,8 @@ class Settings(NamedTuple):
     session_bytes_max: int
     attribute_filter: re.Pattern[str] | None = None
     """Of attributes' whole names: others are not stored. None: all are."""
+    copies: int = 1
+    """So many backups protect a session."""
 
 
 class Reads(Protocol):

@@ -169,7 +169,8 @@ class Replication:
         """False if a change that nobody waits for was answered without protection, and still has none."""
         flight = self.flights.get(key)
         if flight is None:
-            return any(self._members.is_reachable(backup) for backup in entry.backups)
+            holding = sum(self._members.is_reachable(backup) for backup in entry.backups)
+            return holding >= max(1, self._core.settings.copies)
         # Also while only the list has changed: the data may be with us alone until those whom it names have it.
         return not any(n <= number for n in flight.numbers)
 

@@ -56,6 +56,7 @@ def client_world(machine: Machine, idle_timeout_ms: int, stalled: _Stalled | Non
             grace_ms=settings.grace_ms,
             touch_every_ms=min(most_ms, max(least_ms, idle_timeout_ms // TOUCH_SHARE)),
             session_bytes_max=settings.bytes_max,
+            copies=settings.copies,
         ),
         random_bytes=machine.world.random.randbytes,
     )
