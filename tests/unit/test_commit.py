@@ -376,6 +376,15 @@ def test_a_touch_moves_the_access_time_forward_only() -> None:
             assert touched(entry, earlier) == (Outcome.UNCHANGED, entry)
 
 
+def test_use_after_its_time_brings_no_session_back() -> None:
+    """S44, S45: the touch of a request that stood still for longer than the idle timeout; only a primary decides that,
+    a backup notes what it hears."""
+    entry = moved(LIVE, times=moved(times(1_000, 2_000), idle_timeout_ms=5_000))
+    assert touched(entry, 6_999)[0] is Outcome.STORED
+    assert touched(entry, 7_000) == (Outcome.UNCHANGED, entry)
+    assert touched(backup_of(entry), 7_000)[0] is Outcome.STORED
+
+
 def test_neither_a_proxy_nor_a_tombstone_is_touched() -> None:
     """S04: use keeps no ended session alive."""
     for entry in (proxy(), ended(LIVE, 1_500)):

@@ -253,8 +253,14 @@ def ended(entry: Entry, now_ms: int) -> Entry:
 
 
 def touched(entry: Entry, accessed_ms: int) -> tuple[Outcome, Entry]:
-    """``entry`` with a later access time, on whatever role; never an earlier one, never an ended one."""
+    """``entry`` with a later access time, on whatever role; never an earlier one, never an ended one.
+
+    At the primary an access after the session's time is none: like a commit it would bring back what has expired, and
+    who has taken over meanwhile may have said so already.
+    """
     if not entry.has_data or accessed_ms <= entry.times.accessed_ms:
+        return Outcome.UNCHANGED, entry
+    if entry.role is Role.PRIMARY and entry.expired(accessed_ms):
         return Outcome.UNCHANGED, entry
     return Outcome.STORED, msgspec.structs.replace(
         entry, times=msgspec.structs.replace(entry.times, accessed_ms=accessed_ms)
