@@ -42,10 +42,13 @@ class Copies:
             self._tell(f"{where}: what is shown of {key.hex()[:6]} is called protected; {holders} hold it")
 
     def _holders(self, world: World, has: Callable[[Entry], bool], key: bytes, since_ms: int = NEVER_MS) -> int:
-        """How many machines hold it, or may have held it when they acknowledged; all, if the session is over."""
+        """How many machines hold it, or may have held it when they acknowledged.
+
+        All, if the session is over: what is left of it has expired, so who acknowledged a change may have dropped it.
+        """
         since_ms = min(since_ms, world.now_ms - LOST_A_MOMENT_AGO_MS)
         entries = {machine: machine.store.read(key).entry for machine in world.machines.values()}
-        if all(entry is None or not entry.has_data for entry in entries.values()):
+        if all(e is None or not e.has_data or e.expired(machine.now_ms()) for machine, e in entries.items()):
             return len(entries)
         return sum(
             (entry is not None and (entry.ended or has(entry)))
