@@ -253,6 +253,19 @@ def test_nobody_promotes_what_has_ended() -> None:
     assert c.Reply(1, m.CommitAnswer(Outcome.ENDED)) in commands
 
 
+def test_who_promised_something_for_what_has_expired_is_told() -> None:
+    """S44: word that the session has expired comes between question and answer: the promises have left notes of it,
+    by which requests with its cookie would be sent in a ring."""
+    session = moved(THEIRS, times=moved(THEIRS.times, idle_timeout_ms=1))
+    a, number = claimed(backup_of(session))
+    a.hears("d", answers(m.Verdict.NOTHING, number["d"]))
+    a.hears("d", m.Forget(((KEY, session.epoch),)))
+    assert not a.entries
+    commands = a.hears("c", answers(m.Verdict.NOTHING, number["c"]))
+    assert sent(commands, m.Forget) == [(name, m.Forget(((KEY, session.epoch),))) for name in ("d", "c")]
+    assert not a.entries
+
+
 def test_a_promise_given_meanwhile_stops_the_promotion() -> None:
     """S09, S22: c asked for a higher chooser while our own answers were on their way: ours is not carried out."""
     a, number = claimed()

@@ -448,7 +448,7 @@ class Engine:
             self.replication.track(event.key, entry, event.before, moves_only=True)
             self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
             self.directory.announce(event.key, entry.location)
-        self.inquiries.promoted(event.key, event.outcome)
+        self.inquiries.promoted(event.key, entry, event.outcome)
 
     def _stepped_down(self, event: c.Changed) -> None:
         waiting: list[int] = []

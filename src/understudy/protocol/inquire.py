@@ -19,7 +19,7 @@ from understudy.model.entry import NO_PROMISE, Entry, Location, Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
-from understudy.protocol.messages import Answer, Answers, Ask, Question, Verdict
+from understudy.protocol.messages import Answer, Answers, Ask, Forget, Question, Verdict
 
 RESEND_MS = 100
 TICK_MS = 20
@@ -63,6 +63,7 @@ class Inquiries:
         self._resume = resume
         """Called with (key, member to relay through or "") when requests for the key may go on."""
         self.open: dict[bytes, Inquiry] = {}
+        self._promoting: dict[bytes, Inquiry] = {}
         self._dropped: dict[bytes, Dropped] = {}
         self._above: dict[bytes, int] = {}
         self._to_ask: dict[str, list[Question]] = {}
@@ -168,6 +169,7 @@ class Inquiries:
         chosen = self._members.place(question.key, lacking, exclude) if lacking > 0 else ()
         if lacking > len(chosen) and self._members.is_alive(question.location.primary):
             chosen = (*chosen, question.location.primary)
+        self._promoting[question.key] = inquiry
         what = c.Promote(question.promise, (*holders, *chosen), found, self._hold_ms(inquiry))
         self._core.emit(c.Change(question.key, what))
 
@@ -189,8 +191,14 @@ class Inquiries:
         names, now = (location.primary, *location.backups), self._core.now_ms
         return {name: max(0, self._members.hold_until_ms([name]) - now) for name in names if name != self._core.me}
 
-    def promoted(self, key: bytes, outcome: Outcome) -> None:
+    def promoted(self, key: bytes, entry: Entry | None, outcome: Outcome) -> None:
         """The store's word on a promotion."""
+        inquiry = self._promoting.pop(key, None)
+        if entry is None and inquiry is not None:
+            # Its primary has expired it meanwhile; whoever has promised something since then keeps a note of it.
+            for name in inquiry.answers:
+                if self._members.is_reachable(name):
+                    self._core.send(name, Forget(((key, inquiry.question.location.epoch),)))
         if outcome is Outcome.REFUSED:
             self._core.tell(c.FactKind.PROMOTION_DROPPED, key, detail="a higher epoch became known here")
             self.try_again(key)
