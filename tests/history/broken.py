@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from understudy.agent import executor
 from understudy.client import conversation, in_place
 from understudy.model import commit as commits
 from understudy.model import delta as deltas
@@ -18,8 +19,8 @@ from understudy.model import entry as entries
 from understudy.model import roles
 from understudy.model.commit import Commit, Opening, Outcome
 from understudy.model.delta import Delta
-from understudy.model.entry import Entry, Role
-from understudy.protocol import changes, engine, inquire, locate, members, replicate, sweep
+from understudy.model.entry import NO_PROMISE, Entry, Role
+from understudy.protocol import absence, changes, engine, inquire, locate, members, replicate, sweep
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.store import Reading, memory
@@ -220,6 +221,69 @@ def stepping_down_gives_everything_up(patch: Patch) -> None:
     patch.setattr(roles, "stepped_down", broken)
 
 
+def epochs_are_not_compared(patch: Patch) -> None:
+    """A holder takes a copy under an earlier epoch than the one that it knows."""
+    right = roles.copied
+
+    def broken(entry: Entry | None, delta: Delta, *rest: Any) -> roles.Changed:
+        if entry is not None and entry.role is not Role.PRIMARY and not entry.ended:
+            entry = replaced(entry, epoch=min(entry.epoch, delta.location.epoch))
+        return right(entry, delta, *rest)
+
+    patch.setattr(roles, "copied", broken)
+
+
+def promises_are_not_kept(patch: Patch) -> None:
+    """A holder takes a copy under a lower reign than the one that it has promised."""
+    right = roles.copied
+
+    def broken(entry: Entry | None, delta: Delta, *rest: Any) -> roles.Changed:
+        outcome, changed = right(replaced(entry, promised=NO_PROMISE), delta, *rest)
+        return outcome, changed if entry is None else replaced(changed, promised=entry.promised)
+
+    patch.setattr(roles, "copied", broken)
+
+
+def answered_without_the_promise(patch: Patch) -> None:
+    """A member answers the question, and does not store what it promises with that."""
+    right = roles.promised
+
+    def broken(entry: Entry | None, *rest: Any) -> roles.Changed:
+        outcome, changed = right(entry, *rest)
+        return outcome, changed if entry is None else replaced(changed, promised=entry.promised)
+
+    patch.setattr(roles, "promised", broken)
+
+
+def promised_while_the_primary_is_heard(patch: Patch) -> None:
+    """A claim is granted by members that hear the primary."""
+    right = roles.promised
+
+    def broken(entry: Entry | None, promise: Any, member: str, location: Any, heard: Any) -> roles.Changed:
+        return right(entry, promise, member, location, frozenset())
+
+    patch.setattr(roles, "promised", broken)
+
+
+def an_old_backup_is_released_first(patch: Patch) -> None:
+    """The old holder of a copy goes when the new one is chosen, not when it has everything."""
+
+    def broken(self: Any, key: bytes, entry: Entry, widen: bool = False) -> bool:
+        chosen = self._members.place(key, self._core.settings.copies_wanted, exclude=entry.backups)
+        good = sum(self._is_good(backup) for backup in entry.backups)
+        if entry.ended or not chosen or (good >= self._core.settings.copies_wanted and not widen):
+            return False
+        self._core.emit(c.Change(key, c.SetBackups(chosen, entry.backups)))
+        return True
+
+    patch.setattr(replicate.Replication, "protect", broken)
+
+
+def what_a_deposed_primary_brings_is_dropped(patch: Patch) -> None:
+    """The successor acknowledges what the one before it still held, and merges nothing of it."""
+    patch.setattr(roles, "contributed", lambda entry, *rest: (Outcome.UNCHANGED, entry))
+
+
 # --- answers, leases, copies ----------------------------------------------------------------------------------------
 
 
@@ -249,6 +313,21 @@ def what_is_unanswered_is_shown(patch: Patch) -> None:
     patch.setattr(replicate.Replication, "wait", lambda self, job, key, number: False)
     right = memory.MemoryStore.read
     patch.setattr(memory.MemoryStore, "read", lambda self, key: Reading(right(self, key).entry, True))
+
+
+def a_successors_first_write_is_not_held(patch: Patch) -> None:
+    """It is acknowledged while the old primary's workers may still read under their lease."""
+    patch.setattr(replicate.Replication, "hold", lambda self, key, until_ms: None)
+
+
+def a_lease_behind_a_fence_counts(patch: Patch) -> None:
+    """Who has promised a session to another grants its old primary a lease all the same."""
+    patch.setattr(members.Members, "fence", lambda self, name: None)
+
+
+def copies_are_shown_before_they_are_confirmed(patch: Patch) -> None:
+    """A reader shows what other readers may lack."""
+    patch.setattr(executor, "perform", changes._performed)
 
 
 def the_outbox_is_cleared_at_once(patch: Patch) -> None:
@@ -326,6 +405,17 @@ def an_old_store_is_believed(patch: Patch) -> None:
         self._finish_round()
 
     patch.setattr("understudy.protocol.compare.Comparisons.begin", broken)
+
+
+def a_too_old_store_is_merged(patch: Patch) -> None:
+    """A member that was away for longer than deletions are remembered joins with what it holds."""
+    right = absence.Absence.start
+
+    def broken(self: absence.Absence, event: c.Started) -> None:
+        right(self, event)
+        self.believe()
+
+    patch.setattr(absence.Absence, "start", broken)
 
 
 def a_place_for_a_copy_may_be_ones_own(patch: Patch) -> None:

@@ -31,7 +31,15 @@ BROKEN: list[tuple[Break, str, int]] = [
     (b.promoted_without_asking, "links", 1),
     (b.a_hand_over_raises_no_reign, "one", 0),
     (b.stepping_down_gives_everything_up, "one", 2),
+    (b.epochs_are_not_compared, "one", 1),
+    (b.promises_are_not_kept, "blink", 1),
+    (b.answered_without_the_promise, "one", 1),
+    (b.promised_while_the_primary_is_heard, "one", 0),
+    (b.an_old_backup_is_released_first, "one", 0),
     (b.leases_are_ignored, "one", 0),
+    (b.a_successors_first_write_is_not_held, "blink", 3),
+    (b.copies_are_shown_before_they_are_confirmed, "delta", 0),
+    (b.a_lease_behind_a_fence_counts, "blink", 2),
     (b.what_is_unanswered_is_shown, "one", 0),
     (b.the_outbox_is_cleared_at_once, "one", 0),
     (b.one_unknown_is_believed, "one", 0),
@@ -40,16 +48,22 @@ BROKEN: list[tuple[Break, str, int]] = [
     (b.a_backup_expires_on_its_own_clock, "one", 0),
     (b.what_has_expired_is_served, "one", 0),
     (b.an_old_store_is_believed, "one", 1),
+    (b.a_too_old_store_is_merged, "old", 0),
+    (b.what_a_deposed_primary_brings_is_dropped, "partition", 0),
     (b.a_place_for_a_copy_may_be_ones_own, "one", 0),
 ]
 """What is broken, the kind of history, and the seed from which on it is soon seen."""
 
 
 @pytest.mark.parametrize(("breaks", "profile", "first"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_engine_is_caught(breaks: Break, profile: str, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some history has a problem, or breaks an invariant, when one function is replaced by a wrong one."""
-    breaks(monkeypatch)
+def test_a_broken_engine_is_caught(breaks: Break, profile: str, first: int) -> None:
+    """Some history has a problem, or breaks an invariant, when one function is replaced by a wrong one, and none with
+    the right one."""
     for seed in range(first, first + SEEDS_TRIED_MAX):
-        if run(draw(seed, profile), problems_max=1).problems:
+        plan = draw(seed, profile)
+        with pytest.MonkeyPatch.context() as patch:
+            breaks(patch)
+            caught = run(plan, problems_max=1).problems
+        if caught and not run(plan, problems_max=1).problems:
             return
     pytest.fail(f"{SEEDS_TRIED_MAX} histories of an engine had no problem, in which: {breaks.__doc__}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+from understudy.protocol.commands import FactKind
 from understudy.sim.history import run
+from understudy.sim.main import COVERING_SEEDS, exit_code
 from understudy.sim.plan import draw
 from understudy.sim.swarm import Summary, swarm
 
@@ -25,6 +27,19 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         summary.add(report)
     assert not summary.failed
     assert summary.protected_writes > 200 * EACH
+
+
+def test_a_long_run_that_has_not_seen_everything_fails() -> None:
+    """A kind of fact that never occurs in a thousand histories of all kinds makes the exit code 1."""
+    summary = Summary()
+    summary.histories = COVERING_SEEDS
+    summary.facts.update(FactKind)
+    assert exit_code(summary, of_all_kinds=True) == 0
+    del summary.facts[FactKind.SESSION_LOST]
+    assert exit_code(summary, of_all_kinds=True) == 1
+    assert exit_code(summary, of_all_kinds=False) == 0
+    summary.histories -= 1
+    assert exit_code(summary, of_all_kinds=True) == 0
 
 
 @pytest.mark.parametrize("profile", ["one", "links"])

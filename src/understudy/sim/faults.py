@@ -19,7 +19,7 @@ SHARP_MS = 200
 """How long a fault waits for a change to be on its way."""
 DRAINED_MS_MAX = 40_000
 F = FaultKind
-_SHARP = (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE)
+_SHARP = (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE, F.BLINK)
 
 
 class Faults:
@@ -267,5 +267,6 @@ _DO: dict[FaultKind, Callable[[Faults, Fault], None]] = {
     F.CUT_ONE_WAY: Faults._cut,
     F.FLAP: Faults._flap,
     F.PARTITION: Faults._partition,
+    F.BLINK: Faults._partition,
     F.STORM: Faults._storm,
 }

@@ -11,11 +11,13 @@ from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
+from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
 from understudy.sim.checkers import quiet
-from understudy.sim.checkers.copies import Copies
+from understudy.sim.checkers.copies import Copies, Current
 from understudy.sim.checkers.entries import Apart, Bounds, Dots, Gone, OnePrimary
-from understudy.sim.checkers.ledger import Calm
+from understudy.sim.checkers.ledger import Calm, Ledger
+from understudy.sim.checkers.reigns import Covered, Promised, Rising
 from understudy.sim.faults import Faults
 from understudy.sim.plan import Plan
 from understudy.sim.users import User
@@ -86,15 +88,19 @@ class History:
 
     def _look_on(self) -> None:
         world, tell = self.world, self._tell
-        one, apart, dots, gone = OnePrimary(tell), Apart(tell), Dots(tell), Gone(tell, once=not self.plan.cuts)
+        one, apart, dots, rising, promised = OnePrimary(tell), Apart(tell), Dots(tell), Rising(tell), Promised(tell)
+        covered = Covered(tell, world.settings.copies)
+        self.gone = gone = Gone(tell, once=not self.plan.cuts)
         bounds = Bounds(tell, 4 * sum(len(user.tabs) for user in self.plan.users) + 8)
         world.on_stored += [one.stored, apart.stored, dots.stored, gone.stored, bounds.stored]
+        world.on_stored += [rising.stored, promised.stored, covered.stored]
+        world.on_sent.append(promised.sent)
         world.on_turned += [bounds.turned, gone.turned]
         world.on_told.append(gone.told)
         if self.plan.promises.nothing_lost:
-            copies = Copies(tell, world.settings.copies)
-            world.on_replied.append(copies.replied)
-            world.on_shown.append(partial(copies.shown, world))
+            copies, current = Copies(tell, world.settings.copies), Current(tell)
+            world.on_replied += [copies.replied, current.replied]
+            world.on_shown += [partial(copies.shown, world), partial(current.shown, world)]
 
     def _tell(self, text: str) -> None:
         self.problems.append(f"at {self.world.now_ms} ms, {text}")
@@ -108,7 +114,7 @@ class History:
             pass
         except AssertionError as error:
             super(_Problems, self.problems).append(f"at {self.world.now_ms} ms, an invariant was broken: {error!r}")
-        ledgers = [ledger for user in self.users for ledger in user.ledgers]
+        ledgers = self._ledgers()
         return Report(
             self.plan.seed,
             self.plan.profile,
@@ -165,7 +171,7 @@ class History:
 
     def _unsettled(self) -> Iterator[str]:
         """The same, when nobody does anything any more."""
-        return chain(self.unrecovered(), quiet.unequal(self.world, self.keys()))
+        return chain(self.unrecovered(), quiet.unequal(self.world, self.keys()), self.gone.alive(self.world))
 
     def _read_everything(self) -> None:
         """At the end every member shows every session, with everything that was promised."""
@@ -176,6 +182,16 @@ class History:
         self._until(lambda: not any(self._unlooked()), RECOVERED_MS_MAX)
         for text in islice(self._unlooked(), 3):
             self._tell(f"after the last looks: {text}")
+        for ledger in self._ledgers():
+            for text in ledger.lost(self._primary_of(ledger.key)):
+                self._tell(f"after the heal, {text}")
+
+    def _ledgers(self) -> list[Ledger]:
+        return [ledger for user in self.users for ledger in user.ledgers]
+
+    def _primary_of(self, key: bytes) -> Entry | None:
+        entries = (machine.store.read(key).entry for machine in self.world.machines.values())
+        return next((entry for entry in entries if entry is not None and entry.role is Role.PRIMARY), None)
 
     def _unlooked(self) -> Iterator[str]:
         looks = (f"{user.looks} looks of {user.name} were not answered" for user in self.users if user.looks)

@@ -42,11 +42,13 @@ class FaultKind(enum.StrEnum):
     """A link that is cut and healed again and again."""
     PARTITION = "partition"
     """Nothing passes between the named members and the others."""
+    BLINK = "blink"
+    """The same of one member, and it is over before anybody reports it."""
     STORM = "storm"
     """Loss, repeats, and frames that are seconds late, everywhere."""
 
 
-CUTS = (FaultKind.CUT, FaultKind.CUT_ONE_WAY, FaultKind.FLAP, FaultKind.PARTITION)
+CUTS = (FaultKind.CUT, FaultKind.CUT_ONE_WAY, FaultKind.FLAP, FaultKind.PARTITION, FaultKind.BLINK)
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,7 +122,7 @@ class Promises(msgspec.Struct, frozen=True, omit_defaults=True):
     nothing_lost: bool = True
     """No acknowledged change is lost, nothing goes back, nobody is logged out, counters are exact."""
     sides: bool = False
-    """During a partition each side keeps that by itself, and both sides' changes are there after the heal."""
+    """What each side of a partition has acknowledged is there after the heal."""
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -161,6 +163,10 @@ class Profile(NamedTuple):
     """How often a swarm takes it."""
     settings: tuple[tuple[str, int | str], ...] = ()
     """Fields of the engine's ``Settings`` that make it what it is."""
+    lasts_ms: tuple[int, ...] = ()
+    """How long a fault of it may last, where not as long as any."""
+    detect_ms: int = 0
+    """Until a cut is reported; 0: drawn."""
 
 
 F = FaultKind
@@ -174,9 +180,20 @@ PROFILES: dict[str, Profile] = {
     "copies2": Profile((4, 5), (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE), (2, 3), copies=2, pairs=True, weight=2),
     "delta": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("everywhere", True),), weight=0),
     "rendezvous": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("placement", "rendezvous"),), weight=0),
+    "old": Profile((3, 4), (F.CRASH,), (1, 2), settings=(("forget_ms", 2_500),), lasts_ms=(5_000, 7_000)),
+    "blink": Profile((3,), (F.BLINK,), (4, 6), settings=(("members_expected", 3),), detect_ms=2_000, weight=0),
+    "refuse": Profile((3,), (F.PARTITION,), (1, 2), promises=_WEAK, settings=(("members_expected", 3),), weight=0),
     "links": Profile((3, 4), (*_LINKS, F.CRASH), (2, 4), weight=3),
     "partition": Profile((3, 4), (F.PARTITION,), (1, 2), promises=Promises(nothing_lost=False, sides=True), weight=2),
-    "chaos": Profile((3, 4), (*_SINGLE, *_LINKS, F.PARTITION), (4, 7), pairs=True, promises=_WEAK, weight=2),
+    "chaos": Profile(
+        (3, 4),
+        (*_SINGLE, *_LINKS, F.PARTITION),
+        (4, 7),
+        pairs=True,
+        promises=_WEAK,
+        weight=2,
+        settings=(("lost_after_ms", 2_500),),
+    ),
 }
 """Profile's name -> what it is made of."""
 
@@ -202,6 +219,7 @@ _LASTS_MS: dict[FaultKind, tuple[int, ...]] = {
     F.CUT_ONE_WAY: (100, 400, 2_000, 5_000),
     F.FLAP: (1_000, 3_000),
     F.PARTITION: (600, 2_500, 5_000),
+    F.BLINK: (150, 300, 600, 900),
     F.STORM: (300, 1_500),
 }
 
@@ -222,7 +240,7 @@ def draw(seed: int, profile: str = "") -> Plan:
         members=members,
         promises=kind.promises,
         settings=_settings(random, kind),
-        network=_network(random),
+        network=_network(random, kind),
         clocks={name: (random.randrange(10**6, 10**9), random.randint(-200, 200)) for name in NAMES},
         users=tuple(_user(random) for _ in range(random.randint(*USERS))),
         faults=tuple(_faults(random, kind, members)),
@@ -242,13 +260,13 @@ def _settings(random: Random, kind: Profile) -> dict[str, int | str]:
     }
 
 
-def _network(random: Random) -> NetworkPlan:
+def _network(random: Random, kind: Profile) -> NetworkPlan:
     return NetworkPlan(
         loss=random.choice((0.0, 0.0, 0.01, 0.03)),
         repeat=random.choice((0.0, 0.02, 0.1)),
         reorder=random.choice((0.0, 0.05, 0.2)),
         delay_ms=random.choice(((1, 2), (1, 5), (1, 10))),
-        detect_ms=random.choice((10, 30, 100)),
+        detect_ms=kind.detect_ms or random.choice((10, 30, 100)),
     )
 
 
@@ -275,7 +293,7 @@ def _faults(random: Random, kind: Profile, members: tuple[str, ...]) -> list[Fau
                 what,
                 whom,
                 after_ms=random.randint(0, 400) if together else random.choice((20, 200, 900)),
-                lasts_ms=random.choice(_LASTS_MS.get(what, (0,))),
+                lasts_ms=random.choice(kind.lasts_ms or _LASTS_MS.get(what, (0,))),
                 together=together,
             )
         )

@@ -272,6 +272,7 @@ class Machine:
     def _send(self, to: str, message: m.MemberMessage) -> None:
         life = self._lives.life_of(to)
         if life is not None and self.transport is not None:
+            self.world.sent(self, to, message)
             self.transport.send(life, m.encode(message))
 
     def _reply(self, ticket: c.Ticket, answer: Reply) -> None:
@@ -350,6 +351,7 @@ class World:
         self._clocks = clocks or {}
         self.machines: dict[str, Machine] = {}
         self.on_stored: list[Stored] = []
+        self.on_sent: list[Callable[[Machine, str, m.MemberMessage], None]] = []
         self.on_turned: list[Callable[[Machine], None]] = []
         self.on_told: list[Callable[[Machine, c.Fact], None]] = []
         self.on_replied: list[Callable[[Machine, m.Request, Reply], None]] = []
@@ -375,6 +377,10 @@ class World:
     def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
         for look in self.on_stored:
             look(machine, key, before, after)
+
+    def sent(self, machine: Machine, to: str, message: m.MemberMessage) -> None:
+        for look in self.on_sent:
+            look(machine, to, message)
 
     def turned(self, machine: Machine) -> None:
         for look in self.on_turned:

@@ -1,9 +1,10 @@
-"""An answer that says "protected" leaves when as many machines as it says hold the change, and not before."""
+"""An answer that says "protected" leaves when as many machines as it says hold the change, and nobody shows less."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from understudy.client import in_place
 from understudy.model.commit import Outcome
 from understudy.model.entry import Attributes, Entry, contains
 from understudy.protocol import messages as m
@@ -55,6 +56,31 @@ class Copies:
             or (machine.lost_store_ms >= 0 and machine.lost_store_ms >= since_ms)
             for machine, entry in entries.items()
         )
+
+
+class Current:
+    """Whatever has been answered as protected, no worker anywhere may show an older state in place from then on."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
+        if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
+            return
+        if answer.outcome is Outcome.COMMITTED and answer.protected and answer.number:
+            self._look(machine.world, request.key, lambda entry: _has(entry, request, answer), "answered")
+
+    def shown(self, world: World, key: bytes, attributes: Attributes, began_ms: int, where: str) -> None:
+        dots = {s.dot for siblings in attributes.values() for s in siblings}
+        self._look(world, key, lambda entry: all(contains(entry.context, *dot) for dot in dots), "shown")
+
+    def _look(self, world: World, key: bytes, has: Callable[[Entry], bool], what: str) -> None:
+        for machine in world.machines.values():
+            if not machine.is_on:
+                continue
+            reading, may_be_shown = in_place.look(machine.store, key, machine.name, machine.lease_until_ms)
+            if may_be_shown and reading.entry is not None and not has(reading.entry):
+                self._tell(f"{machine.name} shows {key.hex()[:6]} in place without what was {what} before")
 
 
 def _has(entry: Entry, request: m.CommitRequest, answer: m.CommitAnswer) -> bool:

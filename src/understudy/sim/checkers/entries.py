@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from understudy import limits
 from understudy.model.entry import Entry, Role
 from understudy.protocol.commands import Fact, FactKind
-from understudy.sim.world import Machine
+from understudy.sim.world import Machine, World
 from understudy.transport import Peer
 
 LOOK_EVERY_TURNS = 8
@@ -81,6 +81,15 @@ class Gone:
         self._dropped: list[bytes] = []
         self._discarding: set[Peer] = set()
         """Lives that found their store too old and gave it up as a whole."""
+        self._ended: dict[bytes, None] = {}
+
+    def alive(self, world: World) -> Iterator[str]:
+        """Sessions that ended, and that somebody holds now, whether their tombstones are still there or not."""
+        for key in self._ended:
+            for machine in world.machines.values():
+                entry = machine.store.read(key).entry
+                if entry is not None and entry.has_data:
+                    yield f"{machine.name} holds {key.hex()[:6]}, which has ended"
 
     def told(self, machine: Machine, fact: Fact) -> None:
         if fact.kind is FactKind.STORE_OUTDATED:
@@ -97,6 +106,8 @@ class Gone:
                 self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
 
     def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
+        if after is not None and after.ended:
+            self._ended[key] = None
         if before is None:
             return
         if before.ended:

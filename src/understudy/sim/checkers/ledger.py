@@ -5,8 +5,11 @@ The browser's requests are judged when they are answered, by what was known when
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import msgspec
+
+from understudy.model.entry import Entry
 from understudy.sim.checkers.register import Register, Write
 from understudy.sim.plan import Promises
 
@@ -209,6 +212,20 @@ class Ledger:
                 self.ended(now_ms)
         elif self.is_sure and self.promises.nothing_lost:
             self._tell(f"{where}: {self.name} was not found, which nobody has ended")
+
+    def lost(self, entry: Entry | None) -> Iterator[str]:
+        """After all faults: what each side of a partition has acknowledged, and ``entry`` does not carry."""
+        if not self.promises.sides or not self.is_sure or self.end_tried_ms is not None:
+            return
+        if self._may_be_expired(self.now_ms()):
+            return
+        if entry is None:
+            yield f"{self.name} is lost"
+            return
+        for name, register in self.registers.items():
+            carried = {msgspec.msgpack.decode(s.value) for s in entry.attributes.get(name, ())}
+            for value in register.lost(carried) if name != "counter" else ():
+                yield f"{self.name} has lost {name} as {value}, which was acknowledged; it carries {carried}"
 
     def _may_be_replaced(self, state: Cookie, now_ms: int, fenced: bool) -> bool:
         """By a login, by a renewal whose grace time is over, or by two renewals: an entry knows one previous id."""

@@ -9,6 +9,8 @@ Source: linearizability (Herlihy and Wing 1990), for a register whose values are
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class Write:
     """One assignment, or (value None) deletion."""
@@ -26,6 +28,11 @@ class Write:
         """Nobody asks for it any more since then: it has taken effect, or does so over what it has seen, or never."""
         self.over_ms: int | None = None
         """From then on it was certainly replaced."""
+
+    def may_follow(self, began_ms: int) -> bool:
+        """Whether it may have taken effect after that instant."""
+        ended = [instant for instant in (self.known_ms, self.gone_ms) if instant is not None]
+        return not ended or min(ended) >= began_ms
 
 
 class Register:
@@ -71,6 +78,15 @@ class Register:
             return ""
         newer = [w.value for w in self.live if w.known_ms is not None and w.known_ms < began_ms]
         return f"{value}, which was over at {max(w.over_ms or 0 for w in writes)} ms; now it may be {newer}"
+
+    def lost(self, carried: set[int | None]) -> Iterator[int]:
+        """Values that were known to be there, are not carried now, and that no other write can have replaced."""
+        writes = [written for same in self.all.values() for written in same]
+        for written in writes:
+            if written.value is None or written.known_ms is None or written.value in carried:
+                continue
+            if not any(other is not written and other.may_follow(written.began_ms) for other in writes):
+                yield written.value
 
     def shown(self, value: int | None, began_ms: int, ended_ms: int) -> None:
         """A request in that time was shown ``value``, and told that it is protected."""

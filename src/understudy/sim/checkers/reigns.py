@@ -1,0 +1,121 @@
+"""Who may be primary: epochs and promises only rise, a promise is kept, and a copy is given up only for better ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from understudy.model.entry import Entry, Epoch, Key, Promise, Role, contains
+from understudy.protocol import messages as m
+from understudy.protocol.inquire import PROMISES
+from understudy.sim.world import Machine
+from understudy.store.memory import MemoryStore
+
+LOST_A_MOMENT_AGO_MS = 3_000
+"""A machine whose store was lost so lately may have acknowledged before."""
+
+
+class Rising:
+    """What a store knows of a session's reigns never becomes less, while it knows the session at all."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
+        if before is None or after is None or after.ended:
+            return
+        for what, earlier, later in (
+            ("an epoch", before.epoch, after.epoch),
+            ("a promise", before.promised, after.promised),
+        ):
+            if later < earlier:
+                self._tell(f"{machine.name} went back to {what} of {key.hex()[:6]} from {earlier} to {later}")
+
+
+class Promised:
+    """A promise is in the store when its answer leaves, nothing is acknowledged under a lower reign after it, and it is
+    not given by who hears the primary."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._asked: dict[tuple[str, int, Key], Promise] = {}
+        """(asker, its question's number, key) -> the promise that is asked for."""
+        self._asks: dict[tuple[Key, Promise], tuple[str, Epoch]] = {}
+        """Who asks for a promise, and the epoch that it knows."""
+        self._given: dict[tuple[MemoryStore, Key], Promise] = {}
+
+    def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
+        if after is None:
+            self._given.pop((machine.store, key), None)
+            return
+        asked = self._asks.get((key, after.promised))
+        if before is None or asked is None or after.role is Role.PRIMARY or after.promised <= before.promised:
+            return
+        asker, epoch = asked
+        if before.primary not in (machine.name, asker) and before.epoch >= epoch and _hears(machine, before.primary):
+            self._tell(f"{machine.name} promised {key.hex()[:6]} to {asker} and hears its primary {before.primary}")
+
+    def sent(self, machine: Machine, to: str, message: m.MemberMessage) -> None:
+        if isinstance(message, m.Ask):
+            for question in message.questions:
+                self._asked[(machine.name, message.inquiry, question.key)] = question.promise
+                self._asks[(question.key, question.promise)] = machine.name, question.location.epoch
+        elif isinstance(message, m.Answers):
+            for answer in message.answers:
+                promise = self._asked.get((to, message.inquiry, answer.key))
+                if answer.verdict in PROMISES and promise is not None:
+                    self._gives(machine, to, answer.key, promise)
+        elif isinstance(message, m.Acknowledge) and message.number > 0:
+            self._acknowledges(machine, message.key)
+
+    def _gives(self, machine: Machine, to: str, key: Key, promise: Promise) -> None:
+        entry = machine.store.read(key).entry
+        if entry is None or entry.ended:  # a full store, or it is over
+            return
+        if max(entry.promised, Promise(entry.epoch.reign, entry.epoch.chooser)) < promise:
+            self._tell(f"{machine.name} promised {key.hex()[:6]} to {to} and remembers {entry.promised}")
+        self._given[(machine.store, key)] = max(promise, self._given.get((machine.store, key), promise))
+
+    def _acknowledges(self, machine: Machine, key: Key) -> None:
+        given, entry = self._given.get((machine.store, key)), machine.store.read(key).entry
+        if given is None or entry is None or entry.ended:
+            return
+        if Promise(entry.epoch.reign, entry.epoch.chooser) < given:
+            self._tell(f"{machine.name} acknowledged {key.hex()[:6]} under {entry.epoch} and has promised {given}")
+
+
+def _hears(machine: Machine, name: str) -> bool:
+    """It has answers of that member, and not only since this very instant."""
+    if machine.executor is None:
+        return False
+    members = machine.executor.engine.members
+    member = members.get(name)
+    return member is not None and members.hears(name) and member.heard_ms < machine.now_ms()
+
+
+class Covered:
+    """Make before break: who leaves the list leaves behind as many others as there shall be, with all that is held."""
+
+    def __init__(self, tell: Callable[[str], None], copies: int) -> None:
+        self._tell = tell
+        self._copies = copies
+
+    def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
+        if before is None or after is None or after.ended or not before.role is after.role is Role.PRIMARY:
+            return
+        if before.epoch[:2] != after.epoch[:2]:
+            return  # a new reign: who answered is listed
+        if len(after.backups) < self._copies or set(before.backups) <= set(after.backups):
+            return
+        lacking = [name for name in after.backups if not self._has_all(machine.world.machines[name], key, before)]
+        if len(after.backups) - len(lacking) < self._copies:
+            gone = set(before.backups) - set(after.backups)
+            self._tell(f"{machine.name} gave up {sorted(gone)} for {key.hex()[:6]}, and {lacking} lack some of it")
+
+    def _has_all(self, machine: Machine, key: Key, entry: Entry) -> bool:
+        if machine.lost_store_ms >= machine.world.now_ms - LOST_A_MOMENT_AGO_MS and machine.lost_store_ms >= 0:
+            return True
+        copy = machine.store.read(key).entry
+        if copy is None:
+            return False
+        dots = {s.dot for siblings in entry.attributes.values() for s in siblings}
+        return copy.ended or (copy.has_data and all(contains(copy.context, *dot) for dot in dots))
