@@ -336,6 +336,26 @@ def test_counts_follow_every_change(store: StoreUnderTest) -> None:
         assert (last.primary, last.backup, last.proxy, last.ended) == (0, 2, 0, 0)
 
 
+def test_the_memory_store_counts_bytes_by_what_it_holds_not_by_how_that_came(tmp_path: Path) -> None:
+    """Only changed attributes are measured; the sum is that of a store which was given the last entry alone."""
+    kept = Sibling(1, 1, 1, b"k")
+    one, two, three = (
+        {"kept": (kept,), "grown": (Sibling(1, n, 1, b"v" * 10 * n),), f"only in {n}": (Sibling(1, n, 1, b"w" * n),)}
+        for n in (1, 2, 3)
+    )
+    changed, fresh = memory_store(tmp_path), memory_store(tmp_path)
+    for attributes in (one, two, two, three):
+        with changed.write() as transaction:
+            transaction.put(key(1), primary(attributes=attributes))
+    with fresh.write() as transaction:
+        transaction.put(key(1), primary(attributes=three))
+        expected = transaction.counts().bytes_used
+    with changed.write() as transaction:
+        assert transaction.counts().bytes_used == expected
+        transaction.remove(key(1))
+        assert transaction.counts().bytes_used == 0
+
+
 def test_owner_and_notes_are_kept(store: StoreUnderTest) -> None:
     """They are what was set last; absent ones are None; an owner can be taken away."""
     with store.write() as transaction:

@@ -131,26 +131,30 @@ class Executor:
 
     def _handle(self, event: c.Event, transaction: Transaction) -> None:
         self._under_way = b""
-        self._carry_out(self.engine.handle(event, self.now_ms()), transaction)
+        self._carry_out(self.engine.handle(event, self._store.now_ms()), transaction)
 
     def _carry_out(self, commands: list[c.Command], transaction: Transaction) -> None:
         """Carry out commands in order; a command's result is handled before the next command."""
+        if not commands:
+            return
         todo = deque(commands)
         while todo:
             command = todo.popleft()
             results: list[c.Command] = []
             match command:
+                case c.Send() | c.Reply() | c.Publish() | c.Tell():
+                    self._out.append(command)
                 case c.Change(key=key, what=what):
                     self._touched += 1
                     self._under_way = key
-                    results = self.engine.handle(self._change(key, what, transaction), self.now_ms())
+                    results = self.engine.handle(self._change(key, what, transaction), self._store.now_ms())
                 case c.Read(keys=keys, purpose=purpose):
                     self._touched += len(keys)
                     for key in keys:
                         self._under_way = key
                         entry = transaction.get(key) if key not in self._poisoned else None
                         looked = c.Looked(key, purpose, entry)
-                        results.extend(self.engine.handle(looked, self.now_ms()))
+                        results.extend(self.engine.handle(looked, self._store.now_ms()))
                 case c.Scan():
                     self._scans.append(command)
                 case c.Settle(numbers=numbers):
@@ -159,9 +163,8 @@ class Executor:
                     transaction.outbox_mark(numbers)
                 case c.Note(name=name, value=value):
                     transaction.set_note(name, value)
-                case _:
-                    self._out.append(command)
-            todo.extendleft(reversed(results))
+            if results:
+                todo.extendleft(reversed(results))
 
     def _change(self, key: bytes, what: c.What, transaction: Transaction) -> c.Changed:
         before: Entry | None = None

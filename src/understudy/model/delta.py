@@ -68,11 +68,11 @@ def delta_since(entry: Entry, base: Context, now_ms: int) -> Delta:
     values: Attributes = {}
     carried: dict[str, Dots] = {}
     for name, siblings in entry.attributes.items():
-        lacking = tuple(s for s in siblings if not contains(base, s.incarnation, s.number))
+        lacking = tuple([s for s in siblings if not contains(base, s.incarnation, s.number)])
         if lacking:
             values[name] = lacking
         if len(lacking) < len(siblings):
-            carried[name] = tuple(s.dot for s in siblings if contains(base, s.incarnation, s.number))
+            carried[name] = tuple([s.dot for s in siblings if contains(base, s.incarnation, s.number)])
     times = entry.times
     return Delta(
         base=base,
@@ -118,6 +118,9 @@ def merged_attributes(attributes: Attributes, context: Context, delta: Delta) ->
     for name in {**attributes, **delta.values}:
         mine = attributes.get(name, ())
         theirs = delta.values.get(name, ())
+        if not theirs and tuple([s.dot for s in mine]) == delta.carried.get(name):
+            result[name] = mine  # most of an entry, most of the time
+            continue
         their_dots = {s.dot for s in theirs}
         their_dots.update(delta.carried.get(name, ()))
         kept = [s for s in mine if s.dot in their_dots or not contains(delta.context, s.incarnation, s.number)]

@@ -317,6 +317,8 @@ class Comparisons:
         return self._core.now_ms + RESEND_MS if self.open or self._contributions else None
 
     def flush(self) -> None:
+        if not self._to_answer:
+            return
         answering, self._to_answer = self._to_answer, {}
         for (name, number), answers in answering.items():
             if self._members.is_reachable(name):

@@ -40,5 +40,6 @@ class Core:
         return self._last_id
 
     def take(self) -> list[c.Command]:
+        """The commands since the last time, in order."""
         taken, self.commands = self.commands, []
         return taken

@@ -36,6 +36,15 @@ class Engine:
         self.joining = self.parts.joining
         self.absence = self.parts.absence
         self._receiver = Receiver(self.parts)
+        self._with_deadlines = (
+            self.replication,
+            self.inquiries,
+            self.comparisons,
+            self.service,
+            self.moves,
+            self.directory,
+            self.patrol,
+        )
         self._view: tuple[str, ...] = ()
 
     # --- the interface -------------------------------------------------------------------------------------
@@ -96,20 +105,12 @@ class Engine:
 
     def deadline_ms(self) -> int:
         """When ``Ticked`` is due at the latest."""
-        instants = [self.members.deadline_ms(), self.sweeps.deadline_ms()]
-        for part in (
-            self.replication,
-            self.inquiries,
-            self.comparisons,
-            self.service,
-            self.moves,
-            self.directory,
-            self.patrol,
-        ):
+        soonest = min(self.members.deadline_ms(), self.sweeps.deadline_ms())
+        for part in self._with_deadlines:
             instant = part.deadline_ms()
-            if instant is not None:
-                instants.append(instant)
-        return min(instants)
+            if instant is not None and instant < soonest:
+                soonest = instant
+        return soonest
 
     def describe(self) -> dict[str, Any]:
         """What people and tools may know of this engine; no ids, no values."""

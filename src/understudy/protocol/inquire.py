@@ -265,6 +265,8 @@ class Inquiries:
 
     def deadline_ms(self) -> int | None:
         """Open inquiries are looked at again soon; retries at their instant."""
+        if not self._dropped and not self.open:
+            return None
         instants = [dropped.due_ms for dropped in self._dropped.values() if dropped.due_ms]
         if self.open:
             instants.append(self._core.now_ms + TICK_MS)
@@ -272,6 +274,8 @@ class Inquiries:
 
     def flush(self) -> None:
         """Send what one turn has gathered, a message a member."""
+        if not self._to_ask and not self._to_answer:
+            return
         asking, self._to_ask = self._to_ask, {}
         for name, questions in asking.items():
             number = self._core.next_id()

@@ -201,6 +201,8 @@ class Patrol:
         """The pages and checks of this turn."""
         if self._upto:
             self._end_page()
+        if not self._checks:
+            return
         for sender in [name for name, check in self._checks.items() if check.complete]:
             self._conclude(sender, self._checks.pop(sender))
 

@@ -134,6 +134,8 @@ class Directory:
                 self._core.send(name, AskPlaces(course.after, LAST_KEY))
 
     def deadline_ms(self) -> int | None:
+        if not self._courses:
+            return self._news_ms if self._news else None
         instants = [course.asked_ms + ASK_AGAIN_MS for course in self._courses.values()]
         if self._news:
             instants.append(self._news_ms)

@@ -373,6 +373,8 @@ class Replication:
 
     def flush(self) -> None:
         """Send what this turn has confirmed."""
+        if not self._to_confirm:
+            return
         confirmed, self._to_confirm = self._to_confirm, {}
         for name, contexts in confirmed.items():
             if self._members.is_reachable(name):

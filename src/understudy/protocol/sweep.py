@@ -68,8 +68,8 @@ class Sweeps:
     def flush(self) -> None:
         """Send what has gathered in this turn."""
         self._go_on()
-        forgotten, self._forgotten = self._forgotten, []
-        if forgotten:
+        if self._forgotten:
+            forgotten, self._forgotten = self._forgotten, []
             for name in self._members.reachable():
                 self._core.send(name, Forget(tuple(forgotten)))
 
@@ -281,7 +281,9 @@ class Sweeps:
                     self._core.send(name, Accessed(told[start : start + limits.BATCH_ENTRIES_MAX], now))
 
     def deadline_ms(self) -> int:
-        instants = [self._reap_ms, *self._recheck_ms.values()]
+        soonest_ms = self._reap_ms
+        for due_ms in self._recheck_ms.values():
+            soonest_ms = min(soonest_ms, due_ms)
         if self._members.leaving and not self.drained:
-            instants.append(self._core.now_ms + LEAVE_AGAIN_MS)
-        return min(instants)
+            soonest_ms = min(soonest_ms, self._core.now_ms + LEAVE_AGAIN_MS)
+        return soonest_ms

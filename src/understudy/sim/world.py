@@ -420,11 +420,12 @@ class World:
         network, queue = self.network, self._queue
         while True:
             network_ms = network.next_ms()
-            own_ms = queue[0][0] if queue else None
-            if own_ms is not None and (network_ms is None or own_ms <= network_ms):
+            if queue and (network_ms is None or queue[0][0] <= network_ms):
+                own_ms = queue[0][0]
                 if own_ms > until_ms:
                     break
-                network.now_ms = max(network.now_ms, own_ms)
+                if own_ms > network.now_ms:
+                    network.now_ms = own_ms
                 heapq.heappop(queue)[2]()
             elif network_ms is not None and network_ms <= until_ms:
                 network.step()

@@ -17,7 +17,7 @@ import msgspec
 
 from understudy import errors, limits
 from understudy.model.commit import Outcome
-from understudy.model.entry import Entry, Key
+from understudy.model.entry import Entry, Key, Sibling
 from understudy.store import Change, Counts, OutboxRow, Owner, Reading, codec, rows
 from understudy.store.codec import NO_ROW, Index, State
 
@@ -152,7 +152,7 @@ class MemoryTransaction:
         self._undo: list[Callable[[], object]] = []
         self._before: dict[Key, Entry | None] = {}
         self._failure: errors.StoreFull | None = None
-        self._first_state = msgspec.structs.replace(contents.state)
+        self._first_state: State | None = None
         self._first_owner = contents.owner
         self._first_bytes = contents.bytes_used
 
@@ -183,9 +183,9 @@ class MemoryTransaction:
         return outcome, new
 
     def _replace(self, key: Key, old: Entry | None, new: Entry | None) -> None:
-        contents, state = self._contents, self._contents.state
+        contents, state = self._contents, self._state_to_change()
         self._before.setdefault(key, old)
-        growth_bytes = _size(new) - _size(old)
+        growth_bytes = _growth_bytes(old, new)
         if new is not None and growth_bytes > 0 and contents.bytes_used + growth_bytes > self._bytes_hard:
             raise errors.StoreFull(f"the store in memory is full: {self._bytes_max} bytes")
         contents.bytes_used += growth_bytes
@@ -220,13 +220,22 @@ class MemoryTransaction:
         while self._undo:
             self._undo.pop()()
         contents = self._contents
-        contents.state, contents.owner, contents.bytes_used = self._first_state, self._first_owner, self._first_bytes
+        if self._first_state is not None:
+            contents.state = self._first_state
+        contents.owner, contents.bytes_used = self._first_owner, self._first_bytes
+
+    def _state_to_change(self) -> State:
+        """The store's state, after a copy of it was kept."""
+        if self._first_state is None:
+            self._first_state = msgspec.structs.replace(self._contents.state)
+        return self._contents.state
 
     # --- numbers and the outbox ------------------------------------------------------------------------------------
 
     def next_number(self) -> int:
-        self._contents.state.number += 1
-        return self._contents.state.number
+        state = self._state_to_change()
+        state.number += 1
+        return state.number
 
     def outbox_add(self, number: int, key: Key) -> None:
         self._set_outbox(number, OutboxRow(number, key, False))
@@ -332,13 +341,28 @@ class MemoryTransaction:
             yield "the list of numbers is not that of the outbox"
 
 
-def _size(entry: Entry | None) -> int:
-    """Bytes that an entry takes, about."""
-    if entry is None:
-        return 0
-    return _ENTRY_BYTES + sum(
-        len(name) + sum(len(sibling.value) for sibling in siblings) for name, siblings in entry.attributes.items()
-    )
+def _growth_bytes(old: Entry | None, new: Entry | None) -> int:
+    """What a change adds to the bytes that the entries take, about. Attributes that it leaves are not looked at."""
+    before = old.attributes if old is not None else {}
+    after = new.attributes if new is not None else {}
+    growth = _ENTRY_BYTES * ((new is not None) - (old is not None))
+    if before is after:
+        return growth
+    for name, siblings in after.items():
+        known = before.get(name)
+        if known is not siblings:
+            growth += _attribute_bytes(name, siblings) - (_attribute_bytes(name, known) if known is not None else 0)
+    for name, siblings in before.items():
+        if name not in after:
+            growth -= _attribute_bytes(name, siblings)
+    return growth
+
+
+def _attribute_bytes(name: str, siblings: tuple[Sibling, ...]) -> int:
+    size = len(name)
+    for sibling in siblings:
+        size += len(sibling.value)
+    return size
 
 
 def _between(table: list[bytes], start: bytes, end: bytes | None, limit: int) -> list[bytes]:

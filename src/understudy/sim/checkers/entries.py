@@ -100,6 +100,8 @@ class Gone:
                 self._tell(f"{other} and {machine.name} have both expired {fact.key.hex()[:6]}")
 
     def turned(self, machine: Machine) -> None:
+        if not self._dropped:
+            return
         dropped, self._dropped = self._dropped, []
         for key in dropped:
             if key not in self._expired and machine.me not in self._discarding:
