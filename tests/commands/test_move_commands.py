@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import structs
 from tests.commands.transcript import START_MS, Turns, sent, told, writing
-from tests.making import CHOOSERS, KEY, LIVES, backup_of, new_session, whole
+from tests.making import CHOOSERS, KEY, LIVES, backup_of, new_session, place, whole
 
-from understudy.model.entry import Epoch, Role
+from understudy.model.entry import Epoch, Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
@@ -118,8 +119,8 @@ def test_a_session_that_has_just_moved_rests() -> None:
         a.hears(name, m.Heartbeat(0))
         a.hears(name, m.HeartbeatAck(a.now_ms))
     ours = whole(theirs, START_MS)
-    place = m.Location("a", ("b",), Epoch(2, CHOOSERS["b"], 1))
-    a.hears("b", m.Replicate(KEY, 7, structs.replace(ours, location=place)))
+    given = m.Location("a", ("b",), Epoch(2, CHOOSERS["b"], 1))
+    a.hears("b", m.Replicate(KEY, 7, structs.replace(ours, location=given)))
     assert a.entry.role is Role.PRIMARY
     served_by(a, "b", 1, 2, 3)
     assert changes(a.wait(4_900, hearing=("b", "c"))) == []
@@ -151,4 +152,31 @@ def test_a_hand_over_that_comes_after_ones_own_promotion_makes_a_higher_reign() 
     commands = a.hears("b", m.Replicate(KEY, 9, whole(given, START_MS)))
     assert sent(commands, m.Refuse) and a.entry is mine
     ((_, ask), *_) = sent(commands, m.Ask)
+    assert ask.questions[0].promise.reign == 3
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_hand_over_by_one_that_is_being_replaced_is_not_taken(is_replaced: bool) -> None:
+    """S21, S25, S28: b stood still, c has asked for the next reign and maybe has it, with changes that a never
+    saw; then b's hand-over to a under a reign of that number gives no right to be primary: b has asked nobody."""
+    theirs = new_session(1, "b", ("a",), START_MS, x=b"1")
+    high, low = sorted((CHOOSERS["b"], CHOOSERS["c"]), reverse=True)
+    copy = backup_of(structs.replace(theirs, promised=Promise(2, low)))
+    if is_replaced:
+        copy = structs.replace(copy, primary="c", backups=("d",), epoch=Epoch(2, low, 1))
+    a = Turns("b", "c", entries={KEY: copy})
+    given = structs.replace(theirs, primary="a", backups=("b",), epoch=Epoch(2, high, 1), number=9)
+    commands = a.hears("b", m.Replicate(KEY, 9, whole(given, START_MS)))
+    assert sent(commands, m.Refuse) == [("b", m.Refuse(KEY, 9, copy.location, copy.promised))]
+    assert a.entry is copy
+
+
+def test_whose_hand_over_is_not_taken_asks_for_a_reign_above() -> None:
+    """S21: so the session is not left without a primary until somebody misses it."""
+    a = primary("b", "c")
+    served_by(a, "b", 1, 2)
+    a.wait(20, hearing=("b", "c"))
+    assert (a.entry.role, a.entry.primary, a.entry.epoch.reign) == (Role.BACKUP, "b", 2)
+    refused = m.Refuse(KEY, a.entry.number, place("a", ("b",)), Promise(2, CHOOSERS["c"]))
+    ((_, ask), *_) = sent(a.hears("b", refused), m.Ask)
     assert ask.questions[0].promise.reign == 3

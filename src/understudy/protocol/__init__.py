@@ -57,8 +57,10 @@ Moves (``move``)
     The primaryship follows the requests. A member that serves a session from elsewhere ``move_after`` times in a row is
     made a backup, if it is none; when every holder has everything and the older one is released, the primary hands
     over: one change makes it a backup of the other under the next reign, and the copy of that change makes the other
-    one primary. Should it not arrive, the old primary is a holder like any other, and asks. Requests meanwhile go back
-    and forth for a round trip. Members that take turns move nothing, and a session rests for a while after each move.
+    one primary. Should it not arrive, the old primary is a holder like any other, and asks. Who has
+    promised that reign to another does not take it: whoever hands over has asked nobody, and may have been replaced
+    while it stood still. Requests meanwhile go back and forth for a round trip. Members that take turns move nothing,
+    and a session rests for a while after each move.
 
 Leases (``members``)
     Every third of ``lease_ms`` each member sends each other one a heartbeat. Who answers it grants a lease: until

@@ -289,6 +289,9 @@ class Engine:
         """A copy of ours was refused: learn the whole of what the others hold, or win a higher reign."""
         if entry is None or entry.ended or entry.role is not Role.PRIMARY:
             self.service.again(self.replication.drop(key))
+            if entry is not None and entry.has_data and entry.primary == purpose.asked[0]:
+                # A hand-over that was not taken: no reign has been won by it.
+                self.inquiries.begin(key, purpose.promised.reign)
             return
         if purpose.epoch <= entry.epoch and purpose.promised > Promise(entry.epoch.reign, entry.epoch.chooser):
             self.inquiries.begin(key, purpose.promised.reign)
