@@ -149,6 +149,15 @@ class Faults:
 
         self._later(fault, quick)
 
+    def _full(self, fault: Fault) -> None:
+        store = self._machine(fault).store
+        store.bytes_max = max(1, store.bytes_used)
+
+        def room() -> None:
+            store.bytes_max = self._world.store_bytes_max
+
+        self._later(fault, room)
+
     def _restart(self, fault: Fault) -> None:
         self._drain(self._machine(fault), fault.lasts_ms, lambda: self._over(fault))
 
@@ -259,6 +268,7 @@ _DO: dict[FaultKind, Callable[[Faults, Fault], None]] = {
     F.WORKERS: Faults._workers,
     F.PAUSE: Faults._pause,
     F.SLOW: Faults._slow,
+    F.FULL: Faults._full,
     F.RESTART: Faults._restart,
     F.ROLL: Faults._roll,
     F.POWER: Faults._power,

@@ -89,15 +89,16 @@ class History:
     def _look_on(self) -> None:
         world, tell = self.world, self._tell
         one, apart, dots, rising, promised = OnePrimary(tell), Apart(tell), Dots(tell), Rising(tell), Promised(tell)
-        covered = Covered(tell, world.settings.copies)
         self.gone = gone = Gone(tell, once=not self.plan.cuts)
         bounds = Bounds(tell, 4 * sum(len(user.tabs) for user in self.plan.users) + 8)
         world.on_stored += [one.stored, apart.stored, dots.stored, gone.stored, bounds.stored]
-        world.on_stored += [rising.stored, promised.stored, covered.stored]
+        world.on_stored += [rising.stored, promised.stored]
         world.on_sent.append(promised.sent)
         world.on_turned += [bounds.turned, gone.turned]
         world.on_told.append(gone.told)
         if self.plan.promises.nothing_lost:
+            # (Where several are cut off at once, dead holders are given up for whoever seems to be left.)
+            world.on_stored.append(Covered(tell, world.settings.copies).stored)
             copies, current = Copies(tell, world.settings.copies), Current(tell)
             world.on_replied += [copies.replied, current.replied]
             world.on_shown += [partial(copies.shown, world), partial(current.shown, world)]

@@ -33,6 +33,8 @@ class FaultKind(enum.StrEnum):
     """Every member in turn, each as soon as the one before is ready."""
     POWER = "all stopped"
     """All machines at once, with their stores."""
+    FULL = "full store"
+    """Nothing that grows fits into its store any more."""
     JOIN = "join"
     """A member that was never there starts."""
     CUT = "cut"
@@ -178,6 +180,7 @@ PROFILES: dict[str, Profile] = {
     "one": Profile((3, 3, 4), (*_SINGLE, F.CRASH, F.CRASH_EMPTY, F.ROLL, F.POWER), (3, 4), weight=8),
     "pair": Profile((2,), (F.CRASH, F.AGENT, F.PAUSE, F.RESTART, F.STORM), (2, 3), weight=2),
     "copies2": Profile((4, 5), (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE), (2, 3), copies=2, pairs=True, weight=2),
+    "full": Profile((3,), (F.FULL, F.FULL, F.CRASH), (2, 3), promises=_WEAK),
     "delta": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("everywhere", True),), weight=0),
     "rendezvous": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("placement", "rendezvous"),), weight=0),
     "old": Profile((3, 4), (F.CRASH,), (1, 2), settings=(("forget_ms", 2_500),), lasts_ms=(5_000, 7_000)),
@@ -212,6 +215,7 @@ _LASTS_MS: dict[FaultKind, tuple[int, ...]] = {
     F.AGENT: (20, 150, 900),
     F.PAUSE: (150, 300, 420, 480, 2_000, 6_000),
     F.SLOW: (400, 1_500, 3_000),
+    F.FULL: (300, 1_500),
     F.RESTART: (10, 100, 2_500),
     F.ROLL: (10, 200),
     F.POWER: (100, 1_500),

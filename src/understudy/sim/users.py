@@ -13,7 +13,7 @@ from understudy.client.conversation import Conversation, commit, open_session, t
 from understudy.client.session import Session
 from understudy.client.visit import KEEP, Visit
 from understudy.client.visit import World as ClientWorld
-from understudy.errors import SessionEnded, SessionUnavailable
+from understudy.errors import SessionEnded, SessionUnavailable, StoreFull
 from understudy.model.commit import Opening, Outcome
 from understudy.sim.checkers.ledger import Calm, Ledger
 from understudy.sim.checkers.register import Write
@@ -259,6 +259,9 @@ class User:
                 request.written.gone_ms = now
             if isinstance(error, SessionEnded) and ledger is not None:
                 ledger.not_opened(request.cookie, now, request.where)
+            elif isinstance(error, StoreFull):
+                if self.promises.nothing_lost:
+                    self.tell(f"{request.where}: {error!r}")
             elif not isinstance(error, (SessionUnavailable, Died)):
                 self.tell(f"{request.where}: {error!r}")
         else:

@@ -52,10 +52,15 @@ class MemoryStore:
         changed: Changed | None = None,
     ) -> None:
         self._clock = clock
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._changed = changed
         self._contents = _Contents(State(copies, forget_ms, member))
         self._writing = False
+
+    @property
+    def bytes_used(self) -> int:
+        """What the entries take, estimated."""
+        return self._contents.bytes_used
 
     def read(self, key: Key) -> Reading:
         """One look-up of what is committed; inside a write transaction's block, of what that has done so far."""
@@ -71,7 +76,7 @@ class MemoryStore:
     @contextmanager
     def view(self) -> Iterator[MemoryTransaction]:
         """Everything at one instant, for ``check``."""
-        yield MemoryTransaction(self._contents, self._bytes_max)
+        yield MemoryTransaction(self._contents, self.bytes_max)
 
     def now_ms(self) -> int:
         return self._clock()
@@ -126,7 +131,7 @@ class _Writing:
         store = self._store
         assert not store._writing, "write transactions were nested"
         store._writing = True
-        self._transaction = MemoryTransaction(store._contents, store._bytes_max)
+        self._transaction = MemoryTransaction(store._contents, store.bytes_max)
         return self._transaction
 
     def __exit__(
