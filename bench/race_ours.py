@@ -84,6 +84,9 @@ def _litestar(loop: Loop) -> Call:
 
 def _django() -> AbstractContextManager[Call]:
     apps.configure_django()
+    from understudy.django.runtime import RUNTIME
+
+    RUNTIME.reset()  # Django has one for the whole process, which may have served from another directory before
     return apps.django_call("understudy.django", "understudy.django.SessionMiddleware")
 
 
