@@ -289,8 +289,14 @@ class Engine:
         """A copy of ours was refused: learn the whole of what the others hold, or win a higher reign."""
         if entry is None or entry.ended or entry.role is not Role.PRIMARY:
             self.service.again(self.replication.drop(key))
-            if entry is not None and entry.has_data and entry.primary == purpose.asked[0]:
-                # A hand-over that was not taken: no reign has been won by it.
+            known = max(purpose.epoch.reign, purpose.promised.reign)
+            if (
+                entry is not None
+                and entry.has_data
+                and entry.primary == purpose.asked[0]
+                and known >= entry.epoch.reign
+            ):
+                # A hand-over that was not taken: no reign has been won by it. (Not an older copy, refused late.)
                 self.inquiries.begin(key, purpose.promised.reign)
             return
         if purpose.epoch <= entry.epoch and purpose.promised > Promise(entry.epoch.reign, entry.epoch.chooser):
