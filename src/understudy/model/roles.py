@@ -93,7 +93,7 @@ def copied(entry: Entry | None, delta: Delta, member: str, now_ms: int) -> Chang
     if entry.role is Role.PRIMARY and location.epoch > entry.epoch:
         # Handed to us when we had promoted ourselves already: that list knows nothing of our backups.
         return Outcome.REFUSED, entry
-    is_handed = entry.role is not Role.PRIMARY and location.primary == member
+    is_handed = bool(entry.context) and entry.role is not Role.PRIMARY and location.primary == member
     if is_handed and location.epoch.reign <= max(entry.epoch.reign, entry.promised.reign):
         # By one that was replaced meanwhile, or is about to be: it has asked nobody.
         return Outcome.REFUSED, entry
