@@ -534,3 +534,20 @@ def test_members_that_are_lost_together_are_given_up_in_the_end() -> None:
     cluster.wait(20_000)
     assert found_at(cluster, proxy) == "none"
     assert cluster.world.facts[FactKind.SESSION_LOST]
+
+
+def test_who_is_alone_for_a_moment_shows_nothing_before_somebody_answers() -> None:
+    """S25, S42: a primary that nobody answers cannot know whether its session was taken: a request waits until it is
+    told, or until the others are called dead; then it is served, as on any side of a partition."""
+    for heals in (True, False):
+        cluster = Cluster("abc")
+        cluster.world.network.detect_ms = 1_500
+        cluster.write("a", b"old")
+        entry = cluster["a"].store.read(cluster.key).entry
+        assert entry is not None
+        isolate(cluster, "a")
+        cluster.wait(300)
+        assert cluster.write(entry.backups[0], b"new").protected
+        if heals:
+            cluster.world.later(200, cluster.world.network.heal_all)
+        assert cluster.read("a") == (b"new" if heals else b"old")

@@ -33,6 +33,8 @@ class Comparison:
         """Only the member that we take for their primary is asked: it decides nothing for requests, and what that one
         does not know is gone."""
         self.began_ms = self.asked_ms = now_ms
+        self.is_answered = False
+        """Somebody has answered: where nobody does, that nobody knows better is not known."""
         self.answers: dict[bytes, list[tuple[str, Answer]]] = {}
 
 
@@ -162,6 +164,7 @@ class Comparisons:
         if comparison is None or sender not in comparison.waiting:
             return
         comparison.waiting.discard(sender)
+        comparison.is_answered = True
         for answer in message.answers:
             comparison.answers.setdefault(answer.key, []).append((sender, answer))
         if not comparison.waiting:
@@ -191,7 +194,8 @@ class Comparisons:
             self._judge(item, comparison.answers.get(item.key, []))
             self._verified.add(item.key)
             self._asking.pop(item.key, None)
-            self._fresh[item.key] = comparison.began_ms
+            if comparison.is_answered:
+                self._fresh[item.key] = comparison.began_ms
         if len(self._fresh) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
             self._fresh.clear()
         for item in comparison.items:

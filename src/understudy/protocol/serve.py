@@ -195,12 +195,18 @@ class Service:
             self._inquiries.begin(key, entry.promised.reign)
             return
         is_sure = self._members.has_lease(entry.backups) or comparisons.is_fresh(key, job.since_ms)
-        if not is_sure and comparisons.ask_about(key, entry, entry.backups):
+        if not is_sure and comparisons.ask_about(key, entry, self._witnesses(entry)):
             self._jobs.park(job)
         elif not is_sure and entry.backups and self._members.in_minority:
             self._refuse(job)
         elif not self._replication.wait(job.id, key, self._replication.newest(key)):
             self._give(job, entry)
+
+    def _witnesses(self, entry: Entry) -> tuple[str, ...]:
+        """Who can say that nobody has taken this session: its backups, or all others while one of them is silent."""
+        if all(self._members.is_alive(backup) for backup in entry.backups):
+            return entry.backups
+        return tuple(self._members.reachable())
 
     def _refuse(self, job: Job) -> None:
         """This side of a cut may change nothing; but a lost heartbeat is no cut: a lease's time is given to it."""
