@@ -19,6 +19,8 @@ from understudy.transport.tls import TlsFiles
 from understudy.transport.zenoh import ZenohTransport
 
 _Result = TypeVar("_Result")
+LINK_S = 8.0
+"""Much more than two zenoh routers on loopback take to see each other."""
 WAIT_S = 20.0
 """Only a test that fails waits so long."""
 
@@ -125,8 +127,11 @@ class ZenohNet:
         return self.make(name, incarnation)
 
     def until(self, holds: Callable[[], bool]) -> None:
+        assert self.came(holds, WAIT_S), "it does not come true"
+
+    def came(self, holds: Callable[[], bool], wait_s: float) -> bool:
         with self._told:
-            assert self._told.wait_for(holds, WAIT_S), "it does not come true"
+            return self._told.wait_for(holds, wait_s)
 
     def close(self) -> None:
         for transport in self._made:
@@ -422,15 +427,25 @@ def test_another_cluster_on_the_same_network_is_not_seen(zenoh_net: ZenohNet) ->
     assert b.all("received") == []
 
 
-def test_another_format_version_is_refused_by_both(zenoh_net: ZenohNet) -> None:
-    """S20: members of two format versions do not find each other; both say which versions met, once."""
-    (_, a), (_, b) = zenoh_net.make("a", version=1), zenoh_net.make("b", version=2)
+def test_another_format_version_is_refused_by_both() -> None:
+    """S20: members of two format versions do not find each other; both say which versions met, once.
+
+    Up to four networks are tried: zenoh 1.10 now and then panics within (a poisoned lock in its router) where several
+    routers of one process come and go, as only tests have them, and then no link is made between two of them at all.
+    """
 
     def told(recorder: Recorder) -> list[str]:
-        # (On a busy machine a link may take so long that the seed is reported, too.)
+        # (Where a link takes long the seed is reported, too.)
         return [str(reason) for reason in recorder.all("refused") if "format version" in str(reason)]
 
-    zenoh_net.until(lambda: told(a) != [] and told(b) != [])
+    for _ in range(4):
+        net = ZenohNet()
+        try:
+            (_, a), (_, b) = net.make("a", version=1), net.make("b", version=2)
+            if net.came(lambda a=a, b=b: told(a) != [] and told(b) != [], LINK_S):  # type: ignore[misc]
+                break
+        finally:
+            net.close()
     assert a.all("found") == b.all("found") == []
     assert len(told(a)) == len(told(b)) == 1
     assert "b speaks format version 2, this one speaks 1" in told(a)[0]
