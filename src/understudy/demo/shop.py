@@ -88,11 +88,12 @@ def logout() -> ResponseReturnValue:
 @app.get("/whoami")
 def whoami() -> ResponseReturnValue:
     """What the page shows, for programs."""
+    facts = _facts()  # Reads the session first: where it is may be news to this member until then.
     located = _located()
     by_role: dict[str, list[str]] = {}
     for place in places.of_session(located, shops.members):
         by_role.setdefault(place.role, []).append(place.member)
-    return _facts() | {
+    return facts | {
         "role": places.role_of(places.own_name(), located),
         "primary": next(iter(by_role.get("primary", [])), None),
         "backups": by_role.get("backup", []),
