@@ -74,6 +74,23 @@ def test_a_request_before_the_comparison_is_not_served_from_the_old_store() -> N
     assert a.entry is MINE
 
 
+def test_one_question_about_a_session_is_open_at_a_time() -> None:
+    """S27: also when a batch that had the same session in it is done meanwhile: many requests cost no more messages
+    than one (profile delta, seed 17)."""
+    a = Turns("b", "c", entries={KEY: MINE})
+    commands = a.hears("b", m.HeartbeatAck(a.now_ms, fence=1))
+    (scan,) = [x for x in commands if isinstance(x, c.Scan)]
+    ((_, batch), _) = sent(a.on(c.Scanned(scan, (KEY,), False)), m.Compare)
+    a.now_ms += 5
+    ((_, single), _) = sent(a.asked(FETCH), m.Compare)
+    nothing = m.Answer(KEY, m.Verdict.NOTHING)
+    a.hears("b", m.Compared(batch.comparison, (nothing,)))
+    assert not sent(a.hears("c", m.Compared(batch.comparison, (nothing,))), m.Compare)
+    a.hears("b", m.Compared(single.comparison, (nothing,)))
+    commands = a.hears("c", m.Compared(single.comparison, (nothing,)))
+    assert replies(commands) == [c.Reply(1, m.FetchAnswer(m.FetchOutcome.HERE, "a"))]
+
+
 def test_a_restarted_primary_that_was_replaced_steps_down() -> None:
     """S27: b has promoted meanwhile and knows more: its whole entry is taken, ours never wins."""
     a = restarted()

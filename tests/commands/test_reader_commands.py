@@ -183,6 +183,20 @@ def test_who_takes_over_waits_for_readers_that_it_has_given_nothing() -> None:
     assert not a.outbox
 
 
+def test_a_reader_that_leaves_is_released_when_its_lease_is_over() -> None:
+    """S12, S34: until then it shows its copy in place: it stays in the list, and no change is acknowledged without it
+    (profile delta, seed 3038)."""
+    a = with_session(cluster("b", "c"))
+    a.hears("c", m.Heartbeat(a.now_ms))
+    a.hears("c", m.Heartbeat(a.now_ms, leaving=True))
+    a.asked(writing(2, x=b"2"))
+    acknowledges(a, 102, "b", "c")
+    a.wait(a.engine.members.promise_ms - STEP_MS, hearing=("b", "c"))
+    assert set(a.entry.backups) == {"b", "c"}
+    a.wait(2 * STEP_MS, hearing=("b", "c"))
+    assert a.entry.backups == ("b",)
+
+
 def test_places_of_readers_are_not_moved_about() -> None:
     """S37: where everybody holds everything there is nothing to even out."""
     a = with_session(cluster("b", "c"))

@@ -193,7 +193,8 @@ class Comparisons:
         for item in comparison.items:
             self._judge(item, comparison.answers.get(item.key, []))
             self._verified.add(item.key)
-            self._asking.pop(item.key, None)
+            if self._asking.get(item.key) == number:
+                del self._asking[item.key]
             if comparison.is_answered:
                 self._fresh[item.key] = comparison.began_ms
         if len(self._fresh) > limits.ACKNOWLEDGED_CONTEXTS_MAX:

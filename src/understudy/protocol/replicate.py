@@ -357,6 +357,8 @@ class Replication:
             kept = tuple(good[-self._core.settings.copies_wanted :])
             if len(location.backups) > len(kept) >= self._core.settings.copies:
                 released = tuple(b for b in location.backups if b not in kept)
+                if self.readers.enabled and self.readers.awaited(flight.key, released):
+                    return  # it may be showing its copy, and has to be told of changes for so long
                 del self.flights[flight.key]
                 self._core.emit(c.Change(flight.key, c.SetBackups(kept, released)))
                 return
