@@ -180,3 +180,31 @@ def test_whose_hand_over_is_not_taken_asks_for_a_reign_above() -> None:
     refused = m.Refuse(KEY, a.entry.number, place("a", ("b",)), Promise(2, CHOOSERS["c"]))
     ((_, ask), *_) = sent(a.hears("b", refused), m.Ask)
     assert ask.questions[0].promise.reign == 3
+
+
+def test_an_older_copy_that_is_refused_late_is_no_refusal_of_the_hand_over() -> None:
+    """S21, S28: the heir answers a copy from before the hand-over by its new place; who gave the session away asks for
+    no reign, which would take it back in the middle of a request (seed 5016)."""
+    a = primary("b", "c")
+    served_by(a, "b", 1, 2)
+    a.wait(20, hearing=("b", "c"))
+    assert (a.entry.role, a.entry.primary, a.entry.epoch.reign) == (Role.BACKUP, "b", 2)
+    late = m.Refuse(KEY, 101, place("a", ("b",)), Promise(1, CHOOSERS["a"]))
+    assert not sent(a.hears("b", late), m.Ask)
+
+
+def test_a_session_that_moves_to_who_fetches_it_is_found() -> None:
+    """S09, S28: a asks b for it as its proxy; before the answer leaves, b has handed it to a: what comes is the whole
+    entry with a as its primary, and that is what the request is shown (seed 5016)."""
+    theirs = new_session(1, "b", ("c",), START_MS, x=b"1")
+    proxy = structs.replace(theirs, role=Role.PROXY, context={}, attributes={}, recent=(), number=0)
+    a = Turns("b", "c", entries={KEY: proxy})
+    ((to, fetch),) = sent(a.asked(FETCH), m.Fetch)
+    assert to == "b"
+    given = structs.replace(theirs, primary="a", backups=("b",), epoch=Epoch(2, CHOOSERS["b"], 1), number=9)
+    answer = m.FetchAnswer(m.FetchOutcome.FOUND, "b")
+    commands = a.hears("b", m.Fetched(fetch.request, answer, given.location, whole(given, START_MS)))
+    (reply,) = [command for command in commands if isinstance(command, c.Reply)]
+    assert isinstance(reply.answer, m.FetchAnswer) and reply.answer.entry is not None
+    assert reply.answer.entry.shown("x") == b"1"
+    assert reply.answer.entry.role is Role.PRIMARY
