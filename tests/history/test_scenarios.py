@@ -30,9 +30,17 @@ IDLE_MS = 10**9
 class Cluster:
     """Machines and one session; each method waits until it is answered, as a browser does."""
 
-    def __init__(self, names: str, copies: int = 1, seed: int = 1, **settings: int) -> None:
+    def __init__(
+        self,
+        names: str,
+        copies: int = 1,
+        seed: int = 1,
+        *,
+        clocks: dict[str, tuple[int, int]] | None = None,
+        **settings: int,
+    ) -> None:
         told = c.Settings("", 0, 0, copies=copies, **settings)  # type: ignore[arg-type]
-        self.world = World(seed, tuple(names), told, MemoryNetwork(seed, detect_ms=30))
+        self.world = World(seed, tuple(names), told, MemoryNetwork(seed, detect_ms=30), clocks=clocks)
         keys = self.world.keys
         session_id = keys.mint(b"a locator, a key")
         self.key, self.secret = keys.key("default", session_id), keys.secret_hash(session_id)
