@@ -1,4 +1,4 @@
-"""The list of scenarios is true of the tests: what it names is there and says so, and nobody proves one unknown to it."""
+"""The list of scenarios is true of the tests: what it names is there and says so, and knows each that one names."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def test_every_promise_is_shown_by_a_test_that_says_so() -> None:
 def test_what_is_missing_is_noticed() -> None:
     """A row without a test, with one that is not there, or with one that proves something else is reported."""
     told = {"tests/a.py": claims_of('def test_it() -> None:\n    """S01: yes."""\n')}
-    page = "| S01 | a | `tests/a.py::test_it` |\n| S02 | b | `tests/a.py::test_it`, `tests/b.py::test_no` |\n| S03 | c | - |"
+    here, absent = "`tests/a.py::test_it`", "`tests/b.py::test_no`"
+    page = f"| S01 | a | {here} |\n| S02 | b | {here}, {absent} |\n| S03 | c | - |"
     assert unproved(page, told) == [
         "S02: tests/a.py::test_it is not there, or does not say that it proves it",
         "S02: tests/b.py::test_no is not there, or does not say that it proves it",
