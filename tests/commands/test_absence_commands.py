@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from tests.commands.transcript import START_MS, Turns, creation, sent
 from tests.making import KEY, LIVES, backup_of, new_session
 
@@ -38,7 +39,7 @@ def test_what_is_too_old_is_discarded_before_anything_is_said() -> None:
     """S04: b was there all the time: everything here goes, in batches, then a joins as an empty member."""
     a = returned()
     assert a.hears("b", remembers(FORGET_MS + 1)) == [OUTDATED, DISCARD], "and the heartbeat is not answered"
-    assert scanned(a, DISCARD, more=True)[-1] == DISCARD._replace(after=sorted([KEY, *OTHERS])[1])
+    assert scanned(a, DISCARD, more=True)[-1] == replace(DISCARD, after=sorted([KEY, *OTHERS])[1])
     assert len(a.entries) == 2
     commands = scanned(a, DISCARD)
     assert not a.entries and a.engine.comparisons.complete
@@ -68,7 +69,7 @@ def test_a_peer_that_was_away_as_long_has_forgotten_nothing_else() -> None:
 
 def test_a_shorter_absence_is_none() -> None:
     """S27: as after any restart: the store is compared; memory goes on from where it began."""
-    a = returned(AWAY._replace(alive_ms=START_MS - FORGET_MS))
+    a = returned(replace(AWAY, alive_ms=START_MS - FORGET_MS))
     assert OUTDATED not in a.hears("b", remembers(10 * FORGET_MS))
     a.hears("b", m.HeartbeatAck(a.now_ms))
     assert a.engine.members.since_ms == 1 and not a.engine.members.outdated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from tests.commands.transcript import START_MS, TOLD_ALL, Turns, creation, sent, told, writing
 from tests.making import CHOOSERS, KEY, LIVES, after, at_reign, backup_of, moved, new_session, place, sets, whole
 
@@ -167,7 +168,7 @@ def test_a_joining_member_is_told_of_every_session() -> None:
         c.Read((KEY,), purpose),
         c.Send("c", m.Places(b"", KEY, ((KEY, a.entry.location),))),
     ]
-    rest = purpose._replace(after=KEY)
+    rest = replace(purpose, after=KEY)
     scan = c.Scan(c.ScanKind.MEMBER, rest, member="a", after=KEY)
     assert a.hears("c", m.AskPlaces(KEY, LAST_KEY)) == [scan]
     assert a.on(c.Scanned(scan, (), False)) == [c.Read((), rest), c.Send("c", m.Places(KEY, LAST_KEY, ()))]

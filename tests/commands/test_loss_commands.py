@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from tests.commands.transcript import START_MS, STEP_MS, Turns, committed, sent, told, writing
 from tests.making import CHOOSERS, KEY, LIVES, after, at_reign, backup_of, moved, new_session, place, proxy, sets, whole
 
@@ -69,7 +70,7 @@ def test_a_sweep_goes_on_until_the_list_is_read() -> None:
     keys = tuple(bytes([n]) * 16 for n in range(3))
     assert a.on(c.Scanned(scan, keys, True)) == [
         c.Read(keys, c.Recheck("b")),
-        scan._replace(after=keys[-1]),
+        replace(scan, after=keys[-1]),
     ]
     assert a.on(c.Scanned(scan, keys, False)) == [c.Read(keys, c.Recheck("b"))]
 

@@ -10,6 +10,8 @@ not know is gone. If there is no such member, nothing was forgotten while it was
 
 from __future__ import annotations
 
+import msgspec
+
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
@@ -63,7 +65,7 @@ class Absence:
         for key in event.keys:
             self._core.emit(c.Change(key, c.Discard()))
         if event.more:
-            self._core.emit(event.scan._replace(after=event.keys[-1]))
+            self._core.emit(msgspec.structs.replace(event.scan, after=event.keys[-1]))
             return False
         self.is_discarding = False
         self.believe()

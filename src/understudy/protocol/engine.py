@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Promise, Role
 from understudy.protocol import commands as c
@@ -315,7 +317,7 @@ class Engine:
             for key, number, marked in zip(event.keys, event.numbers, event.marked, strict=True):
                 self.core.emit(c.Read((key,), c.Recovered(number, marked)))
             if event.more:
-                self.core.emit(event.scan._replace(after_number=event.numbers[-1]))
+                self.core.emit(msgspec.structs.replace(event.scan, after_number=event.numbers[-1]))
         elif isinstance(purpose, c.DiscardAll):
             if self.absence.scanned(event):
                 self.joining.discarded()

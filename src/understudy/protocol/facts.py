@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
 class FactKind(enum.StrEnum):
@@ -48,7 +49,7 @@ class FactKind(enum.StrEnum):
     DRAINED = "drained"
 
 
-class Fact(NamedTuple):
+class Fact(Struct, frozen=True, gc=False):
     """One thing that happened. ``key`` is a hash: no fact holds a usable id."""
 
     kind: FactKind

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
+
 from understudy import limits
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Epoch, Role
@@ -168,7 +170,7 @@ class Sweeps:
         if event.keys:
             self._core.emit(c.Read(event.keys, purpose))
         if event.more:
-            self._waiting.append(scan._replace(after=event.keys[-1]))
+            self._waiting.append(msgspec.structs.replace(scan, after=event.keys[-1]))
         elif isinstance(purpose, c.BringAll):
             self._replication.readers.brought(purpose)
         elif isinstance(purpose, c.Leave):
