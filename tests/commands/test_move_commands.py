@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from msgspec import structs
-from tests.commands.transcript import START_MS, Turns, sent, told, writing
-from tests.making import CHOOSERS, KEY, LIVES, backup_of, new_session, place, whole
+from tests.commands.transcript import START_MS, Turns, committed, sent, told, writing
+from tests.making import CHOOSERS, KEY, LIVES, SECRET, backup_of, commit_id, new_session, place, whole
 
-from understudy.model.entry import Epoch, Promise, Role
+from understudy.model.commit import Commit
+from understudy.model.entry import Epoch, Location, Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
@@ -173,24 +174,47 @@ def test_a_hand_over_by_one_that_is_being_replaced_is_not_taken(is_replaced: boo
 
 def test_whose_hand_over_is_not_taken_asks_for_a_reign_above() -> None:
     """S21: so the session is not left without a primary until somebody misses it."""
-    a = primary("b", "c")
-    served_by(a, "b", 1, 2)
-    a.wait(20, hearing=("b", "c"))
-    assert (a.entry.role, a.entry.primary, a.entry.epoch.reign) == (Role.BACKUP, "b", 2)
+    a = handing_over(primary("b", "c"))
     refused = m.Refuse(KEY, a.entry.number, place("a", ("b",)), Promise(2, CHOOSERS["c"]))
     ((_, ask), *_) = sent(a.hears("b", refused), m.Ask)
     assert ask.questions[0].promise.reign == 3
 
 
-def test_an_older_copy_that_is_refused_late_is_no_refusal_of_the_hand_over() -> None:
-    """S21, S28: the heir answers a copy from before the hand-over by its new place; who gave the session away asks for
-    no reign, which would take it back in the middle of a request (seed 5016)."""
-    a = primary("b", "c")
+def handing_over(a: Turns) -> Turns:
+    """a has handed its session over to b, which has not answered yet."""
     served_by(a, "b", 1, 2)
     a.wait(20, hearing=("b", "c"))
     assert (a.entry.role, a.entry.primary, a.entry.epoch.reign) == (Role.BACKUP, "b", 2)
-    late = m.Refuse(KEY, 101, place("a", ("b",)), Promise(1, CHOOSERS["a"]))
-    assert not sent(a.hears("b", late), m.Ask)
+    return a
+
+
+@pytest.mark.parametrize(
+    ("refuser", "location"),
+    [
+        ("b", place("a", ("b",))),
+        ("b", Location("b", ("a",), Epoch(2, CHOOSERS["a"], 1))),
+        ("c", place("a", ("b",), list_number=2)),
+    ],
+    ids=["the heir before it takes over", "the heir afterwards", "a backup that was released"],
+)
+def test_an_older_copy_that_is_refused_late_is_no_refusal_of_the_hand_over(refuser: str, location: Location) -> None:
+    """S21, S28: who gave the session away asks for no reign, which would take it back in the middle of a request (seed
+    5016), and sends the hand-over until its heir has it (profile refuse, seed 3015: it was sent once and lost, and
+    each of both took the other for the primary)."""
+    a = handing_over(primary("b", "c"))
+    assert not sent(a.hears(refuser, m.Refuse(KEY, 101, location, Promise(1, CHOOSERS["a"]))), m.Ask)
+    repeated = a.wait(120, hearing=("b", "c"))
+    assert ("b", a.entry.number) in [(to, copy.number) for to, copy in sent(repeated, m.Replicate)]
+
+
+def test_a_tombstone_is_sent_whoever_refuses_an_older_copy() -> None:
+    """S04, S18: nothing that anybody knows stands against it."""
+    a = primary("b", "c")
+    ends = Commit(commit_id(2), SECRET, ends=True)
+    a.asked(m.CommitRequest(0, KEY, ends, m.AcknowledgeMode.BACKUP), 2)
+    a.hears("b", m.Refuse(KEY, 101, place("b", ("c",), reign=2), Promise(0, 0)))
+    assert sent(a.wait(120, hearing=("b", "c")), m.Replicate)
+    assert c.Reply(2, committed(102)) in a.hears("b", m.Acknowledge(KEY, 102, a.entry.context))
 
 
 def test_a_session_that_moves_to_who_fetches_it_is_found() -> None:

@@ -289,16 +289,12 @@ class Engine:
 
     def _compare_one(self, key: bytes, entry: Entry | None, purpose: c.CompareOne) -> None:
         """A copy of ours was refused: learn the whole of what the others hold, or win a higher reign."""
-        if entry is None or entry.ended or entry.role is not Role.PRIMARY:
+        if entry is None:
             self.service.again(self.replication.drop(key))
-            known = max(purpose.epoch.reign, purpose.promised.reign)
-            if (
-                entry is not None
-                and entry.has_data
-                and entry.primary == purpose.asked[0]
-                and known >= entry.epoch.reign
-            ):
-                # A hand-over that was not taken: no reign has been won by it. (Not an older copy, refused late.)
+            return
+        if entry.ended or entry.role is not Role.PRIMARY:
+            if entry.has_data and _is_hand_over_refused(entry, purpose):
+                self.service.again(self.replication.drop(key))
                 self.inquiries.begin(key, purpose.promised.reign)
             return
         if purpose.epoch <= entry.epoch and purpose.promised > Promise(entry.epoch.reign, entry.epoch.chooser):
@@ -468,3 +464,16 @@ class Engine:
             waiting = self.replication.drop(event.key)
         self.comparisons.stepped_down(event)
         self.service.again(waiting)
+
+
+def _is_hand_over_refused(entry: Entry, purpose: c.CompareOne) -> bool:
+    """True if who refused stands against the hand-over that made us a backup: no reign has been won by it.
+
+    Any other refusal is of an older copy, and came late: the hand-over is under way, and goes on.
+    """
+    given = Promise(entry.epoch.reign, entry.epoch.chooser)
+    theirs = Promise(purpose.epoch.reign, purpose.epoch.chooser)
+    known = max(theirs, purpose.promised)
+    if purpose.asked[0] == entry.primary:
+        return known.reign >= given.reign and theirs != given
+    return known > given
