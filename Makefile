@@ -12,7 +12,7 @@ EXTRAS := flask starlette fastapi quart django litestar aiohttp pyramid cachelib
 TIDY := tests/test_tidy.py tests/unit/test_tidy_rules.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test frameworks soak check format bench bench-failover races lock clean
+.PHONY: help venv demo test frameworks soak check format bench bench-page bench-failover races lock clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -53,11 +53,11 @@ format: venv ## put every file in its format and mend what the linter can mend
 	@$(BIN)/ruff check --fix --exit-zero .
 	@$(BIN)/ruff format .
 
-bench: venv ## the request path beside redis, as a table
-	@command -v redis-server >/dev/null 2>&1 || \
-	  echo "bench: redis-server is not installed, so there is nothing to compare with. Debian, Ubuntu: sudo apt-get install redis-server"
-	@echo "bench: measuring the request path (bench/request_path.py)"
-	@exec $(BIN)/python bench/request_path.py $(ARGS)
+bench: venv ## all benchmarks, short, in less than 15 minutes, and docs/benchmarks.md anew; ARGS names some of them
+	@exec $(BIN)/python bench/suite.py $(ARGS)
+
+bench-page: venv ## docs/benchmarks.md and its pictures from the results in bench/results
+	@exec $(BIN)/python bench/page.py $(ARGS)
 
 bench-failover: venv ## from a member's loss to the first answer elsewhere: killed, silent and cut off, 30 times each
 	@exec $(BIN)/python bench/failover.py $(ARGS)

@@ -1,0 +1,425 @@
+"""Measures how cost grows with the number of members: messages, bytes and memory, for three ways to place copies.
+
+    python bench/growth.py [--members 3 5 9 ...] [--large] [--json FILE]
+
+The members are simulated (bench/simulated.py), so every figure is a count and none a time: another run gives the same.
+Beside each figure stands a model, a formula in the number of members, and how far the two are apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from report import machine
+from section import Claim, Plot, Section, Table, add_option, hand_over, series, shown, table
+from simulated import DELTA_NAME, MANAGERS, RENDEZVOUS_NAME, ROUND_ROBIN_NAME, Cost, Simulated
+from understudy import limits
+from understudy.client.runtime import Client
+from understudy.model.entry import Role
+
+MEMBERS = (3, 5, 9, 17, 33)
+LARGE = (65, 128, 300)
+TIMES = 8
+"""Of each operation; the figures are means."""
+HELD = 60
+"""Sessions that are there when a member joins, leaves or dies."""
+SESSION_BYTES, LARGE_BYTES = 1_000, 10_000
+USER = "anna@example.org"
+FLUSHED_MS = 100
+"""News of places is gathered for 20 ms."""
+NOTICED_MS = 500
+"""By then everybody knows that a member has come or gone."""
+SWEPT_MS = 12_000
+"""By then sessions without a request have been given new copies after a death: three seconds after it, and a lease."""
+LEASES_MS = 5_000
+"""By then every member has a lease from every other, also where the pulse is slow."""
+PULSE_MEMBERS_MAX = 65
+"""Beyond, a second of the cluster takes minutes of ours."""
+PULSE_MS = 1_000
+
+
+class Counted(NamedTuple):
+    """One cluster's figures: operation -> what it cost, and the rest."""
+
+    operations: dict[str, Cost]
+    copy_bytes: float
+    proxy_bytes: float
+    held_bytes: float
+    """Of all members together, for each session."""
+    pulse: Cost | None
+    """A second's heartbeats of the whole cluster, which no manager changes."""
+    events: dict[str, tuple[Cost, Cost]]
+    """A member's joining, leaving or dying: with no session there, and what each session adds."""
+    took_s: float
+
+
+Model = Callable[[int], float]
+MODELS: dict[str, dict[str, tuple[str, Model]]] = {
+    ROUND_ROBIN_NAME: {
+        "create": ("2 + (N-2)", lambda n: 2 + (n - 2)),
+        "write": ("2", lambda n: 2),
+        "write elsewhere": ("6", lambda n: 6),
+        "delete": ("2 + (N-1)", lambda n: 2 + (n - 1)),
+    },
+    RENDEZVOUS_NAME: {
+        "create": ("2", lambda n: 2),
+        "write": ("2", lambda n: 2),
+        "write elsewhere": ("6", lambda n: 6),
+        "delete": ("2 + (N-1)", lambda n: 2 + (n - 1)),
+    },
+    DELTA_NAME: {
+        "create": ("3(N-1)", lambda n: 3 * (n - 1)),
+        "write": ("3(N-1)", lambda n: 3 * (n - 1)),
+        "write elsewhere": ("2 + 3(N-1)", lambda n: 2 + 3 * (n - 1)),
+        "delete": ("4(N-1)", lambda n: 4 * (n - 1)),
+    },
+}
+"""Messages of one operation: a change and its acknowledgement for each backup; news of a place for each member that
+is neither; DeltaManager confirms to every member that all have it, so that they show it."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="How cost grows with the number of members (simulated).")
+    parser.add_argument("--members", type=int, nargs="+", default=list(MEMBERS), help="numbers of members (3 and more)")
+    parser.add_argument("--large", action="store_true", help=f"also {LARGE}, which takes some minutes more")
+    add_option(parser)
+    options = parser.parse_args()
+    sizes = sorted(set(options.members) | (set(LARGE) if options.large else set()))
+    if len(sizes) < 2 or sizes[0] < 3:
+        parser.error("two sizes or more, from 3 members on: a model needs them")
+    mesh = limits.MEMBERS_MAX
+    found = {(manager, n): _measure(manager, n) for manager in MANAGERS for n in sizes}
+    hand_over(_section(sizes, found, mesh), options.json)
+    return 0
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def _measure(manager: str, count: int) -> Counted:
+    began_s = time.monotonic()
+    cluster = Simulated(count, manager, slow_pulse=True)
+    cluster.run_for(LEASES_MS)
+    operations = _operations(cluster, count)
+    for number in range(HELD):
+        _create(cluster.client(cluster.names[number % count]), SESSION_BYTES)
+    cluster.run_for(FLUSHED_MS)
+    held = cluster.held_bytes()
+    copies = held[Role.PRIMARY] + held[Role.BACKUP]
+    proxies = held[Role.PROXY]
+    everything = copies["bytes"] + proxies["bytes"]
+    pulse = _pulse(count) if manager == ROUND_ROBIN_NAME and count <= PULSE_MEMBERS_MAX else None
+    events = _events(manager, count)
+    print(f"growth: {manager}, {count} members: {time.monotonic() - began_s:.0f} s", file=sys.stderr)
+    return Counted(
+        operations,
+        copies["bytes"] / copies["entries"],
+        proxies["bytes"] / proxies["entries"] if proxies["entries"] else 0.0,
+        everything / held[Role.PRIMARY]["entries"],
+        pulse,
+        events,
+        time.monotonic() - began_s,
+    )
+
+
+def _operations(cluster: Simulated, count: int) -> dict[str, Cost]:
+    """One at a time, so that nothing shares a message: what a busy cluster saves by batches is not in these figures."""
+    here = cluster.client(cluster.names[0])
+    cookies = [_create(here, SESSION_BYTES) for _ in range(2)]
+    cluster.run_for(LEASES_MS)  # every reader has a lease on what is there
+    bystander = cluster.client(_bystander(cluster, here, cookies[0]))
+    large = _create(here, LARGE_BYTES)
+    cluster.run_for(FLUSHED_MS)
+    made: list[str] = []
+
+    def create() -> None:
+        made.append(_create(here, SESSION_BYTES))
+
+    found = {
+        "create": _mean(cluster, create),
+        "read": _mean(cluster, lambda: _read(here, cookies[0])),
+        "write": _mean(cluster, lambda: _write(here, cookies[0])),
+        "write in 10 kB": _mean(cluster, lambda: _write(here, large)),
+        "read elsewhere": _mean(cluster, lambda: _read(bystander, cookies[0]), times=1),
+        "write elsewhere": _mean(cluster, lambda: _write(bystander, cookies[1]), times=1),
+        "delete": _mean(cluster, lambda: _delete(here, made.pop())),
+    }
+    for cookie in (*cookies, large):
+        _delete(here, cookie)
+    return found
+
+
+def _bystander(cluster: Simulated, here: Client, cookie: str) -> str:
+    """A member that is not among the session's copies, or the last one where everybody is."""
+    session = here.begin(cookie)
+    assert session["user"] == USER and session.visit.opened is not None
+    entry = here.member.store.read(session.visit.opened.key).entry
+    assert entry is not None
+    return next((name for name in cluster.names[1:] if name not in entry.backups), cluster.names[-1])
+
+
+def _mean(cluster: Simulated, run: Callable[[], None], times: int = TIMES) -> Cost:
+    before = cluster.cost
+    for _ in range(times):
+        run()
+        cluster.run_for(FLUSHED_MS)
+    spent = cluster.cost - before
+    return Cost(spent.messages / times, spent.sent_bytes / times)
+
+
+def _events(manager: str, count: int) -> dict[str, tuple[Cost, Cost]]:
+    """Measured with no session and with many: the difference is what sessions cost."""
+    empty, full = _events_with(manager, count, 0), _events_with(manager, count, HELD)
+    return {
+        name: (cost, Cost(*(max(0.0, f - e) / HELD for f, e in zip(full[name], cost, strict=True))))
+        for name, cost in empty.items()
+    }
+
+
+def _events_with(manager: str, count: int, sessions: int) -> dict[str, Cost]:
+    """A member joins; another leaves in order; another one dies. Each until every session has its copies."""
+    cluster = Simulated(count, manager, slow_pulse=True)
+    for number in range(sessions):
+        _create(cluster.client(cluster.names[number % count]), SESSION_BYTES)
+    cluster.run_for(FLUSHED_MS)
+    found: dict[str, Cost] = {}
+
+    def event(name: str, begin: Callable[[], None], lasts_ms: int) -> None:
+        before = cluster.cost
+        begin()
+        cluster.run_for(lasts_ms)
+        cluster.settle()
+        assert cluster.primaries == sessions, f"{sessions} sessions, and afterwards {cluster.primaries} primaries"
+        found[name] = cluster.cost - before
+
+    event("joins", cluster.world.add("new").start, NOTICED_MS)
+    event("leaves", lambda: _leave(cluster, cluster.names[-1]), NOTICED_MS)
+    event("dies", lambda: cluster.world.machines[cluster.names[1]].crash(with_store=False), SWEPT_MS)
+    return found
+
+
+def _leave(cluster: Simulated, name: str) -> None:
+    machine = cluster.world.machines[name]
+    machine.drain()
+    for _ in range(200):
+        cluster.run_for(FLUSHED_MS)
+        with machine.store.view() as view:
+            if not view.counts().primary:
+                break
+    cluster.run_for(FLUSHED_MS)
+    machine.stop()
+
+
+def _pulse(count: int) -> Cost:
+    """A second of a cluster that does nothing, at the pace of the default configuration."""
+    cluster = Simulated(count, ROUND_ROBIN_NAME)
+    cluster.run_for(PULSE_MS)
+    before = cluster.pulse
+    cluster.run_for(PULSE_MS)
+    return cluster.pulse - before
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def _create(client: Client, size_bytes: int) -> str:
+    session = client.begin("")
+    session.update(user=USER, cart="x" * (size_bytes - len(USER)), number=0)
+    client.finish(session)
+    assert session.protected, "a new session has no copy"
+    return session.visit.cookie_now or ""
+
+
+def _read(client: Client, cookie: str) -> None:
+    session = client.begin(cookie)
+    assert session["user"] == USER, "a read gave another user"
+    client.finish(session)
+
+
+def _write(client: Client, cookie: str) -> None:
+    session = client.begin(cookie)
+    session["number"] += 1
+    client.finish(session)
+    assert session.protected, "a write has no copy"
+
+
+def _delete(client: Client, cookie: str) -> None:
+    session = client.begin(cookie)
+    session.invalidate()
+    client.finish(session)
+
+
+# --- what it says ----------------------------------------------------------------------------------------------------
+
+
+def _section(sizes: list[int], found: dict[tuple[str, int], Counted], mesh: int) -> Section:
+    largest = sizes[-1]
+    prose = (
+        "Simulated clusters: the true engine, executor and client over stores and a network in memory, in one process"
+        " and on a virtual clock. So these are counts, not times, and the same in every run. Bytes are the messages"
+        " themselves, without what TCP, the secret's seal and the network below add (section “Beside Tomcat” has bytes"
+        " as a kernel counts them). Sessions hold 1 kB; operations come one at a time, so that none shares a message"
+        " with another: under load acknowledgements and news of places travel in batches, and cost less.",
+        "A *read* and a *write* are served by the session's primary; *elsewhere* means at a member that holds no copy"
+        " (under DeltaManager, another one than the primary). N is the number of members.",
+        f"Here it ended at {largest} members. A mesh is meant for at most {mesh}: beyond, that limit is lifted for this"
+        f" benchmark only, to see where it leads. Heartbeats grow with N², and are counted up to {PULSE_MEMBERS_MAX}"
+        " members; the other figures were counted with a slower pulse, which changes none of them.",
+    )
+    return Section(
+        "growth",
+        "Growth",
+        (*machine(), f"run: {len(found)} clusters, of {sizes[0]} to {largest} members, in "
+         f"{sum(one.took_s for one in found.values()):.0f} s"),
+        prose,
+        tuple(_tables(sizes, found)),
+        tuple(_plots(sizes, found)),
+        _claims(sizes, found),
+        tuple(_worse(sizes, found)),
+    )  # fmt: skip
+
+
+def _tables(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable[Table]:
+    small, large = sizes[0], sizes[-1]
+    head = ("operation", f"messages, N={small}", f"bytes, N={small}", f"messages, N={large}", f"bytes, N={large}",
+            "model of messages", "largest error of the model")  # fmt: skip
+    for manager in MANAGERS:
+        lines = []
+        for operation, few in found[manager, small].operations.items():
+            many = found[manager, large].operations[operation]
+            formula, error = _model_error(manager, operation, sizes, found)
+            lines.append((operation, *few, *many, formula, error))
+        yield table(manager, head, lines)
+    yield table(
+        "Memory: rows of the stores for one 1 kB session, in bytes",
+        ("", "a copy", "a proxy entry", *(f"all {n} members" for n in sizes), "model"),
+        [
+            (
+                manager,
+                found[manager, large].copy_bytes,
+                found[manager, large].proxy_bytes,
+                *(found[manager, n].held_bytes for n in sizes),
+                MEMORY_MODELS[manager],
+            )
+            for manager in MANAGERS
+        ],
+        f"The first two columns are of {large} members. LMDB's pages add to these; see “Store”.",
+    )
+    yield table(
+        "What a member's coming and going costs, until every session has its copies: each session's part",
+        ("", *(f"{what}, N={n}" for n in (small, large) for what in ("messages", "bytes"))),
+        [
+            (f"{manager}: a member {event}", *(v for n in (small, large) for v in found[manager, n].events[event][1]))
+            for manager in MANAGERS
+            for event in ("joins", "leaves", "dies")
+        ],
+        f"Measured with {HELD} sessions and with none; this is the difference, divided among all sessions of the"
+        " cluster. The share of backups that moves to a newcomer afterwards, slowly, is left out.",
+    )
+    yield table(
+        "The same: what is sent whatever sessions there are",
+        ("", *(f"{what}, N={n}" for n in (small, large) for what in ("messages", "bytes"))),
+        [
+            (f"{manager}: a member {event}", *(v for n in (small, large) for v in found[manager, n].events[event][0]))
+            for manager in MANAGERS
+            for event in ("joins", "leaves", "dies")
+        ],
+    )
+
+
+def _model_error(
+    manager: str, operation: str, sizes: list[int], found: dict[tuple[str, int], Counted]
+) -> tuple[str, str]:
+    if operation not in MODELS[manager]:
+        return "", ""
+    formula, model = MODELS[manager][operation]
+    errors = (abs(found[manager, n].operations[operation].messages / model(n) - 1) for n in sizes)
+    return formula, f"{max(errors):.0%}"
+
+
+MEMORY_MODELS = {
+    ROUND_ROBIN_NAME: "2 copies + (N-2) proxy entries",
+    RENDEZVOUS_NAME: "2 copies",
+    DELTA_NAME: "N copies, each with two rows that name every other member",
+}
+
+
+def _memory_model(manager: str, n: int, least: Counted, next_one: Counted, sizes: list[int]) -> float:
+    """From the entries of the smallest cluster, and under DeltaManager what a copy grows by to the next size."""
+    if manager != DELTA_NAME:
+        return 2 * least.copy_bytes + (n - 2) * least.proxy_bytes
+    by_name = (next_one.copy_bytes - least.copy_bytes) / (sizes[1] - sizes[0])
+    return n * (least.copy_bytes + (n - sizes[0]) * by_name)
+
+
+def _plots(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable[Plot]:
+    for operation in ("create", "write"):
+        measured = [
+            series(manager, [(n, found[manager, n].operations[operation].messages) for n in sizes])
+            for manager in MANAGERS
+        ]
+        models = [
+            series(manager, [(n, MODELS[manager][operation][1](n)) for n in sizes], model=True) for manager in MANAGERS
+        ]
+        title = {"create": "Messages to create a session", "write": "Messages to change a session"}[operation]
+        yield Plot(f"growth-{operation}", title, "members", "messages", (*measured, *models), log_x=True, log_y=True)
+    two = {manager: (found[manager, sizes[0]], found[manager, sizes[1]]) for manager in MANAGERS}
+    yield Plot(
+        "growth-memory", "Memory of all members for one 1 kB session", "members", "bytes",
+        (*(series(m, [(n, found[m, n].held_bytes) for n in sizes]) for m in MANAGERS),
+         *(series(m, [(n, _memory_model(m, n, *two[m], sizes)) for n in sizes], model=True) for m in MANAGERS)),
+        log_x=True, log_y=True,
+    )  # fmt: skip
+    pulses = [(n, pulse) for n in sizes if (pulse := found[ROUND_ROBIN_NAME, n].pulse) is not None]
+    per_pair = 2 * PULSE_MS / (250 // 3)
+    yield Plot(
+        "growth-heartbeats", "Heartbeats and answers of the whole cluster", "members", "messages per second",
+        (series("all managers", [(n, pulse.messages) for n, pulse in pulses]),
+         series("all managers", [(n, per_pair * n * (n - 1)) for n, _ in pulses], model=True)),
+        log_x=True, log_y=True,
+    )  # fmt: skip
+    yield Plot(
+        "growth-death", "Bytes until all is well after a member's death", "members", "bytes for each session",
+        tuple(series(m, [(n, found[m, n].events["dies"][1].sent_bytes) for n in sizes]) for m in MANAGERS),
+        log_x=True, log_y=True,
+    )  # fmt: skip
+
+
+def _claims(sizes: list[int], found: dict[tuple[str, int], Counted]) -> tuple[Claim, ...]:
+    every = [found[manager, n] for manager in (ROUND_ROBIN_NAME, RENDEZVOUS_NAME) for n in sizes]
+    small = max((one.operations["write in 10 kB"] for one in every), key=lambda cost: cost.sent_bytes)
+    return (
+        Claim("a read-only request sends", max(one.operations["read"].messages for one in found.values()), 0,
+              "messages"),
+        Claim("one small attribute changed in a 10 kB session", small.messages, 2, "messages"),
+        Claim("one small attribute changed in a 10 kB session, with its acknowledgement", small.sent_bytes, 200,
+              "bytes"),
+        Claim("a proxy entry, without LMDB's pages", max(one.proxy_bytes for one in every), 130, "bytes"),
+        Claim("a proxy entry under rendezvous", max(found[RENDEZVOUS_NAME, n].proxy_bytes for n in sizes), 0, "bytes"),
+    )  # fmt: skip
+
+
+def _worse(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable[str]:
+    n = sizes[-1]
+    delta, robin = found[DELTA_NAME, n], found[ROUND_ROBIN_NAME, n]
+    yield (
+        f"DeltaManager sends {shown(delta.operations['write'].messages)} messages for one change among {n} members, and"
+        f" keeps {delta.held_bytes / robin.held_bytes:.0f} times as many bytes as BackupManager under round-robin"
+    )
+    yield (
+        f"under round-robin each session costs a message to every member when it begins, and {robin.proxy_bytes:.0f}"
+        " bytes at each; under rendezvous neither"
+    )
+    yield "a deletion is told to every member under each of the three, since it must outlive old stores everywhere"
+    pulses = [(m, pulse) for m in sizes if (pulse := found[ROUND_ROBIN_NAME, m].pulse) is not None]
+    if pulses:
+        m, pulse = pulses[-1]
+        yield f"heartbeats of {m} members come to {shown(pulse.messages)} messages a second, whoever needs them or not"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

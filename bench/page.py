@@ -1,0 +1,132 @@
+"""Writes docs/benchmarks.md and its pictures from the results of a run. Every figure on it comes from there.
+
+    python bench/page.py [--check]
+
+``--check`` writes nothing, and ends with 1 when the page is not what these results give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from plot import svg
+from report import ROOT
+from section import Claim, Section, Table, claim_line, read, shown
+
+RESULTS = ROOT / "bench" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+PICTURES = ROOT / "docs" / "benchmarks"
+ORDER = ("request_path", "web_tax", "beside_tomcat", "failover", "growth", "store", "neighbours")
+HEAD = """\
+# Benchmarks
+
+What Understudy costs, beside what one would use instead, measured in the same run. `make bench` measures all of it
+again in less than a quarter of an hour and writes this page anew; [bench/README.md](../bench/README.md) tells how, and
+how to run one part alone. Nothing here is written by hand.
+
+Ratios within a section may be compared; times of one section with those of another, or with another machine's, may
+not. Each section says on what machine and from which commit its figures came, and how much of the machine others took
+meanwhile: where that is more than a twentieth, times are worth little and ratios are to be taken with care.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write docs/benchmarks.md from bench/results.")
+    parser.add_argument("--check", action="store_true", help="only say whether the page is up to date")
+    options = parser.parse_args()
+    files = pages([read(path) for name in ORDER if (path := RESULTS / f"{name}.json").exists()])
+    outdated = [path for path, text in files.items() if not path.exists() or path.read_text("utf-8") != text]
+    stray = [path for path in PICTURES.glob("*.svg") if path not in files]
+    if options.check:
+        for path in (*outdated, *stray):
+            print(f"{path.relative_to(ROOT)} is not what the results give: python bench/page.py", file=sys.stderr)
+        return 1 if outdated or stray else 0
+    PICTURES.mkdir(exist_ok=True)
+    for path, text in files.items():
+        path.write_text(text, "utf-8")
+    for path in stray:
+        path.unlink()
+    print(f"page: {PAGE.relative_to(ROOT)} and {len(files) - 1} pictures")
+    return 0
+
+
+def pages(sections: Iterable[Section]) -> dict[Path, str]:
+    """File -> what it holds."""
+    sections = list(sections)
+    lines = [HEAD, *_summary(sections)]
+    files: dict[Path, str] = {}
+    for section in sections:
+        lines += _section(section)
+        files |= {PICTURES / f"{plot.name}.svg": svg(plot) for plot in section.plots}
+    return {PAGE: "\n".join(lines).rstrip() + "\n", **files}
+
+
+def _summary(sections: list[Section]) -> Iterator[str]:
+    missed = [(section, claim) for section in sections for claim in section.claims if not claim.holds]
+    count = sum(len(section.claims) for section in sections)
+    yield "## In short\n"
+    if count:
+        yield f"{count - len(missed)} of {count} figures are as we want them. The others:\n"
+        for section, claim in missed:
+            yield f"- {claim_line(claim)} ([{section.title}](#{_anchor(section)}))"
+        yield ""
+    yield "Where Understudy is *not* better:\n"
+    for section in sections:
+        for line in section.worse:
+            yield f"- {line} ([{section.title}](#{_anchor(section)}))"
+    yield ""
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"## {section.title}\n"
+    for paragraph in section.prose:
+        yield paragraph + "\n"
+    for table in section.tables:
+        yield from _table(table)
+    for plot in section.plots:
+        models = " Dashed: the model." if any(one.model for one in plot.series) else ""
+        yield f"![{plot.title}](benchmarks/{plot.name}.svg)\n"
+        if models:
+            yield models.strip() + "\n"
+    if section.claims:
+        yield from _claims(section.claims)
+    yield "<details><summary>The run</summary>\n"
+    yield from (f"- {line}" for line in section.run)
+    yield "\n</details>\n"
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"**{table.title}**\n"
+    yield f"| {' | '.join(_escaped(cell) for cell in table.columns)} |"
+    yield "|---" + "|--:" * (len(table.columns) - 1) + "|"
+    for row in table.rows:
+        yield f"| {' | '.join(_escaped(shown(cell)) for cell in row)} |"
+    yield ""
+    if table.note:
+        yield table.note + "\n"
+
+
+def _claims(claims: tuple[Claim, ...]) -> Iterator[str]:
+    yield "| Wanted | at most or least | measured | |"
+    yield "|---|--:|--:|---|"
+    for claim in claims:
+        unit = f" {claim.unit}" if claim.unit else ""
+        wanted = f"{'≥' if claim.at_least else '≤'} {shown(claim.wanted)}{unit}"
+        verdict = "holds" if claim.holds else "**missed**"
+        yield f"| {_escaped(claim.what)} | {wanted} | {shown(claim.measured)}{unit} | {verdict} |"
+    yield ""
+
+
+def _anchor(section: Section) -> str:
+    return section.title.lower().replace(" ", "-")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

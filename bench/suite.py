@@ -1,0 +1,62 @@
+"""Runs the benchmarks one after another, each in a process of its own and short, and writes docs/benchmarks.md anew.
+
+    python bench/suite.py [NAME ...]
+
+What ran leaves its result in bench/results; what did not (a tool is missing, a run failed) keeps the one that is
+there, which says itself from which commit and machine it came. Exit codes: 0 all ran, 1 some did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from page import RESULTS
+from report import ROOT
+
+BENCH = ROOT / "bench"
+
+
+class Part(NamedTuple):
+    """One benchmark: its file, and what makes it short."""
+
+    file: str
+    arguments: tuple[str, ...]
+    seconds_max: float
+    """Ended then: the suite has a bound, whatever goes wrong."""
+
+
+PARTS = {
+    "growth": Part("growth.py", (), 120),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="All benchmarks, and the page that shows them.")
+    parser.add_argument("parts", nargs="*", metavar="NAME", help=f"some of: {', '.join(PARTS)}; all of them")
+    options = parser.parse_args()
+    if unknown := [name for name in options.parts if name not in PARTS]:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    began_s = time.monotonic()
+    failed = [name for name in options.parts or PARTS if not _ran(name, PARTS[name])]
+    subprocess.run([sys.executable, str(BENCH / "page.py")], check=True)
+    print(f"bench: {time.monotonic() - began_s:.0f} s" + (f"; did not run: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def _ran(name: str, part: Part) -> bool:
+    print(f"\n=== {name} ===", flush=True)
+    command = [sys.executable, str(BENCH / part.file), *part.arguments, "--json", str(RESULTS / f"{name}.json")]
+    try:
+        code = subprocess.run(command, cwd=ROOT, timeout=part.seconds_max).returncode
+    except subprocess.TimeoutExpired:
+        print(f"bench: {name} was ended after {part.seconds_max:.0f} s", file=sys.stderr)
+        return False
+    return code == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
