@@ -122,3 +122,54 @@ def test_a_change_that_was_stored_before_the_cut_was_noticed_is_doubtful() -> No
     a.asked(writing(2, x=b"2"), 2)
     said = [x for name in "bc" for x in replies(a.on(c.PeerLost(name, LIVES[name])))] + replies(a.wait(40))
     assert said == [m.CommitAnswer(Outcome.MINORITY, unsure=True)] and a.entry.shown("x") == b"2"
+
+
+def of_five(copies: int = 1) -> Turns:
+    """a with a session, which its backups have acknowledged, in a cluster of five."""
+    a = Turns("b", "c", "d", "e", copies=copies, members_expected=5)
+    a.asked(creation(x=b"1"))
+    for backup in a.entry.backups:
+        a.hears(backup, m.Acknowledge(KEY, 101, {A: 101}))
+    assert not a.outbox
+    return a
+
+
+def alone_with(a: Turns, name: str) -> Turns:
+    return cut_off(a, *(other for other in "bcde" if other != name))
+
+
+def test_a_minority_needs_the_word_of_every_backup() -> None:
+    """S39: one may be primary on the other side, whatever the other says, who is here."""
+    a = of_five(copies=2)
+    here, _ = a.entry.backups
+    alone_with(a, here)
+    a.now_ms += 1
+    ((to, compare),) = sent(a.asked(FETCH, 2), m.Compare)
+    assert to == here
+    said = a.hears(here, m.Compared(compare.comparison, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    assert replies(said + a.wait(300, hearing=(here,))) == [UNAVAILABLE]
+
+
+def test_a_minority_gives_up_no_backup() -> None:
+    """S39, S42: not by the sweep after its loss, or the entry would be shown without its word; it takes no other one
+    either. The entry is looked at again, for the cut may be over."""
+    a = of_five()
+    (lost,) = a.entry.backups
+    alone_with(a, "b" if lost != "b" else "c")
+    scan = c.Scan(c.ScanKind.MEMBER, c.Recheck(lost), member=lost)
+    a.on(c.Scanned(scan, (KEY,), False))
+    assert a.entry.backups == (lost,)
+    assert scan in a.wait(3_100, hearing=("b", "c"))
+
+
+def test_a_minority_releases_nobody_when_a_newer_backup_has_everything() -> None:
+    """S39: that one was chosen for the silence of the first, before the cut was noticed: each keeps its place."""
+    a = of_five()
+    a.asked(writing(2, x=b"2"), 2)
+    a.wait(110, hearing="bcde")
+    listed = a.entry.backups
+    assert len(listed) == 2
+    alone_with(a, listed[1])
+    a.hears(listed[1], m.Acknowledge(KEY, a.entry.number, a.entry.context))
+    a.wait(300, hearing=listed[1:])
+    assert set(listed) <= set(a.entry.backups)

@@ -203,3 +203,14 @@ def test_places_of_readers_are_not_moved_about() -> None:
     scan = c.Scan(c.ScanKind.MEMBER, c.Patrol(b""), member="a")
     assert not sent(a.on(c.Scanned(scan, (KEY,), False)), m.Replicate)
     assert a.entry.location == place("a", a.entry.backups)
+
+
+def test_a_minority_gives_no_read_lease() -> None:
+    """S39: under ``partition = "refuse"`` its sessions may be another's on the other side."""
+    a = Turns("b", "c", "d", "e", everywhere=True, members_expected=5)
+    number = a.engine.replication.readers._sweeps["b"]
+    a.on(c.Scanned(c.Scan(c.ScanKind.MEMBER, c.BringAll("b", number), member="a"), (), False))
+    assert a.hears("b", m.Heartbeat(7)) == [c.Send("b", m.HeartbeatAck(7, reads=True))]
+    for name in "cde":
+        a.on(c.PeerLost(name, LIVES[name]))
+    assert a.hears("b", m.Heartbeat(8)) == [c.Send("b", m.HeartbeatAck(8))]

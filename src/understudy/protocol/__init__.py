@@ -124,7 +124,7 @@ Partitions (``serve``, ``inquire``)
     the members compare, the lower epoch steps down and contributes, and the merge keeps what neither side has seen of
     the other's, as values side by side, which is told. Under ``"refuse"`` a member that is answered by fewer than a
     majority of ``members_expected`` makes, acknowledges and promotes nothing, and calls nothing lost or unknown; it
-    shows an entry only while its backups vouch for it. A cut is noticed within a lease.
+    shows an entry only while all its backups vouch for it, and exchanges none of them. A cut is noticed within a lease.
 
 Away for too long (``absence``)
     Tombstones are kept for ``forget_ms``. A member that was away for longer may hold what was ended meanwhile, and

@@ -102,6 +102,7 @@ class Moves:
             and member.ready
             and not member.leaving
             and not self._members.leaving
+            and not self._members.in_minority
             and self._members.hears(name)
         )
 

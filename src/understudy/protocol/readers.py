@@ -45,6 +45,8 @@ class Readers:
         """True if the acknowledgement of this member's heartbeat may grant a read lease; then it is counted."""
         if not self.enabled or not self._members.ready or self._members.leaving or member.leaving:
             return False
+        if self._members.in_minority:
+            return False
         name = member.name
         if name not in self._swept or not self._members.is_alive(name) or self._lags(name):
             return False

@@ -210,7 +210,7 @@ class Replication:
         """
         good = [b for b in entry.backups if self._is_good(b)]
         lacking = max(self._core.settings.copies_wanted - len(good), 1 if widen else 0)
-        if lacking <= 0 or entry.ended:
+        if lacking <= 0 or entry.ended or self._members.in_minority:
             return False
         chosen = self._members.place(key, lacking, exclude=entry.backups)
         if not chosen:
@@ -357,6 +357,8 @@ class Replication:
             kept = tuple(good[-self._core.settings.copies_wanted :])
             if len(location.backups) > len(kept) >= self._core.settings.copies:
                 released = tuple(b for b in location.backups if b not in kept)
+                if self._members.in_minority:
+                    return  # it may be primary on the other side of a cut: nothing is shown here without its word
                 if self.readers.enabled and self.readers.awaited(flight.key, released):
                     return  # it may be showing its copy, and has to be told of changes for so long
                 del self.flights[flight.key]

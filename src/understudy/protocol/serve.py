@@ -194,10 +194,12 @@ class Service:
             job.retry_ms = self._core.now_ms + RETRY_MS
             self._inquiries.begin(key, entry.promised.reign)
             return
-        is_sure = self._members.has_lease(entry.backups) or comparisons.is_fresh(key, job.since_ms)
+        is_vouched = self._members.has_lease(entry.backups)
+        is_sure = is_vouched or comparisons.is_fresh(key, job.since_ms)
         if not is_sure and comparisons.ask_about(key, entry, self._witnesses(entry)):
             self._jobs.park(job)
-        elif not is_sure and entry.backups and self._members.in_minority:
+        elif not is_vouched and self._members.in_minority:
+            # Whoever else has answered does not know what a backup on the other side has become.
             self._refuse(job)
         elif not self._replication.wait(job.id, key, self._replication.newest(key)):
             self._give(job, entry)

@@ -55,7 +55,8 @@ class Shares:
         """One session whose primary is here: count it, and move a backup if that is better elsewhere."""
         # In the middle of a move those stand last that will stay.
         self._counting.update(entry.backups[-self._core.settings.copies :])
-        if self._core.now_ms < self._settled_ms or key in self._replication.flights:
+        is_early = self._core.now_ms < self._settled_ms or key in self._replication.flights
+        if is_early or self._members.in_minority:
             return
         if not all(self._members.is_staying(name) for name in entry.backups):
             return  # a loss is the sweep's affair

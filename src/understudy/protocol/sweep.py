@@ -139,7 +139,11 @@ class Sweeps:
         member = self._members.get(name)
         if member is not None and member.is_reachable and not member.leaving:
             self._replication.recheck(key, entry, name)
-        elif not self._replication.protect(key, entry) and not self._members.is_reachable(name):
+        elif self._replication.protect(key, entry) or self._members.is_reachable(name):
+            return
+        elif self._members.in_minority:
+            self.recheck_later(name)  # it may be primary on the other side: nothing is shown here without its word
+        else:
             self._replication.give_up_dead(key, entry)
 
     def lost(self, event: c.Changed) -> None:
