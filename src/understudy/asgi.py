@@ -29,6 +29,10 @@ _Result = TypeVar("_Result")
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+SHORTEST_S = 1
+"""What an idle timeout is at least; the sessions of ``max_age=0`` have it."""
+
+
 class AsgiSession(dict[str, Any]):
     """``scope["session"]``: Understudy's session as a ``dict``, which Starlette's is, too.
 
@@ -125,6 +129,17 @@ for _name in ("get", "pop", "setdefault", "update", "keys", "values", "items", "
     setattr(AsgiSession, _name, getattr(MutableMapping, _name))  # by the methods above: dict's own look at its storage
 
 
+def _spelled(cookie: str) -> str:
+    """A ``Set-Cookie`` header with its flags as Starlette spells them: tests of applications compare them."""
+    pair, *flags = cookie.split("; ")
+    return "; ".join([pair, *(flag if flag.startswith("Max-Age") else _small(flag) for flag in flags)])
+
+
+def _small(flag: str) -> str:
+    name, equals, value = flag.partition("=")
+    return f"{name.lower()}{equals}{value.lower() if name == 'SameSite' else value}"
+
+
 class SessionMiddleware:
     """Keywords beside Starlette's are options of scope "request": timeouts, ``acknowledge``, ``cookie_secure`` …
 
@@ -155,7 +170,11 @@ class SessionMiddleware:
             "idle_timeout": None if max_age == MAX_AGE_S else max_age,
             **keywords,
         }
-        self._is_persistent = max_age is not None
+        self._max_age_s = max_age
+        self._lives = max_age is None or max_age > 0
+        """False: a session is for its own request, and what cookies would open has ended already."""
+        if not self._lives:
+            given["idle_timeout"] = SHORTEST_S
         self._runtime = Runtime(lambda: configured(given, default_s=None if max_age is None else MAX_AGE_S))
         self.cluster = Cluster(self._runtime)
 
@@ -164,9 +183,12 @@ class SessionMiddleware:
             await self._app(scope, receive, send)
             return
         client = self._runtime.client()
-        session = client.begin(cookie_of(scope, client.config.cookie_name), scope)
+        session = client.begin(cookie_of(scope, client.config.cookie_name) if self._lives else "", scope)
         scope["session"] = AsgiSession(session)
-        response = AsgiResponse(client, session, scope, send, is_persistent=self._is_persistent)
+        max_age_s = self._max_age_s
+        if max_age_s is not None and self._lives:
+            max_age_s = client.config.idle_timeout_ms // 1000
+        response = AsgiResponse(client, session, scope, send, max_age_s=max_age_s, spelled=_spelled)
         if session.visit.cookie:
             await session.preload()
         try:

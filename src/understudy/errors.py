@@ -14,7 +14,7 @@ class UnderstudyError(Exception):
 # --- at start: configuration, secrets, directories -------------------------------------------------------------
 
 
-class ConfigurationError(UnderstudyError):
+class ConfigurationError(UnderstudyError, ValueError):
     """A setting is unknown, malformed, contradictory or missing; the message names it and where it was read."""
 
 

@@ -22,7 +22,16 @@ from flask import Flask, Request, Response, request
 from flask import session as flask_session
 from flask.sessions import SessionInterface, SessionMixin
 
-from understudy.client.flasklike import FlaskSession, add_headers, configured, expiration, refusal
+from understudy.client.flasklike import (
+    FlaskSession,
+    Follower,
+    add_headers,
+    configured,
+    expiration,
+    prepare,
+    refusal,
+    renew,
+)
 from understudy.client.late_parts import LateParts
 from understudy.client.runtime import REFUSALS, Runtime
 from understudy.cluster import Cluster
@@ -46,6 +55,7 @@ class Understudy:
 
     def init_app(self, app: Flask) -> None:
         """Make ``app`` use it; ``app.extensions["understudy"]`` is the ``Cluster``."""
+        prepare(app)
         named = weakref.proxy(app)  # the application is not to keep itself alive
         runtime = Runtime(lambda: configured(named, self._keywords, "Flask"))
         app.session_interface = UnderstudyInterface(runtime)
@@ -59,6 +69,7 @@ class UnderstudyInterface(SessionInterface):
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._follow = Follower(runtime)
 
     def get_cookie_name(self, app: Flask) -> str:
         return self._config.cookie_name
@@ -78,7 +89,8 @@ class UnderstudyInterface(SessionInterface):
         return request.is_secure if secure == "auto" else secure
 
     def get_cookie_samesite(self, app: Flask) -> str | None:
-        return self._config.cookie_samesite
+        samesite = self._config.cookie_samesite
+        return None if samesite == "unset" else samesite
 
     def get_cookie_partitioned(self, app: Flask) -> bool:
         return self._config.cookie_partitioned
@@ -88,6 +100,7 @@ class UnderstudyInterface(SessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin:
         """Nothing is looked up before the session is used."""
+        self._follow(app)
         cookie = request.cookies.get(self.get_cookie_name(app), "")
         return cast(SessionMixin, FlaskSession(self._runtime.client().begin(cookie, request.environ)))
 
@@ -95,6 +108,7 @@ class UnderstudyInterface(SessionInterface):
         """Commit, then send the cookie if it changed or Flask wants it sent."""
         assert isinstance(session, FlaskSession)
         client = self._runtime.client()
+        renew(app, session)
         add = partial(add_headers, self, app, session, response, client.config)
         try:
             client.finish(session.understudy)

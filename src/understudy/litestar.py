@@ -133,7 +133,7 @@ class UnderstudyMiddleware(SessionMiddleware[UnderstudySessionBackend]):
         session = client.begin(cookie_of(scope, client.config.cookie_name), cast(dict[str, Any], scope))
         if session.visit.cookie:
             await session.preload()
-        response = AsgiResponse(client, session, scope, send, is_persistent=True)
+        response = AsgiResponse(client, session, scope, send, max_age_s=client.config.idle_timeout_ms // 1000)
         scope["session"] = session
         state = ScopeState.from_scope(scope)
         state.session_id = _id_of(session)

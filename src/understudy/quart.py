@@ -27,7 +27,16 @@ from quart.sessions import SessionInterface, SessionMixin
 from quart.wrappers import BaseRequestWebsocket
 from quart.wrappers.response import IterableBody, ResponseBody
 
-from understudy.client.flasklike import FlaskSession, add_headers, configured, expiration, refusal
+from understudy.client.flasklike import (
+    FlaskSession,
+    Follower,
+    add_headers,
+    configured,
+    expiration,
+    prepare,
+    refusal,
+    renew,
+)
 from understudy.client.runtime import REFUSALS, Runtime
 from understudy.cluster import Cluster
 from understudy.config import Config
@@ -50,6 +59,7 @@ class Understudy:
 
     def init_app(self, app: Quart) -> None:
         """Make ``app`` use it; ``app.extensions["understudy"]`` is the ``Cluster``."""
+        prepare(app)
         named = weakref.proxy(app)  # the application is not to keep itself alive
         runtime = Runtime(lambda: configured(named, self._keywords, "Quart"))
         interface = UnderstudyInterface(runtime)
@@ -65,6 +75,7 @@ class UnderstudyInterface(SessionInterface):
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._follow = Follower(runtime)
 
     def get_cookie_name(self, app: Quart) -> str:
         return self._config.cookie_name
@@ -84,8 +95,9 @@ class UnderstudyInterface(SessionInterface):
         scheme = websocket.scheme if has_websocket_context() else request.scheme
         return scheme in ("https", "wss") if secure == "auto" else secure
 
-    def get_cookie_samesite(self, app: Quart) -> str:
-        return self._config.cookie_samesite
+    def get_cookie_samesite(self, app: Quart) -> str | None:  # type: ignore[override]  # Quart's own may be None, too
+        samesite = self._config.cookie_samesite
+        return None if samesite == "unset" else samesite
 
     def get_cookie_partitioned(self, app: Quart) -> bool:
         return self._config.cookie_partitioned
@@ -95,6 +107,7 @@ class UnderstudyInterface(SessionInterface):
 
     async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> SessionMixin:
         """A session whose primary is here costs a look-up in memory, another one is fetched."""
+        self._follow(app)
         cookie = request.cookies.get(self.get_cookie_name(app), "")
         session = self._runtime.client().begin(cookie, cast(dict[str, Any], request.scope))
         if session.visit.cookie:
@@ -109,6 +122,7 @@ class UnderstudyInterface(SessionInterface):
         if response is None:
             await finish_late()
             return
+        renew(app, session)
         add = partial(add_headers, self, app, session, response, client.config)
         try:
             await client.afinish(session.understudy)

@@ -60,6 +60,16 @@ def test_a_read_only_path_renews_nothing(make: Callable[..., App], clock: Clock)
         assert (app.get(shown, cookie).body == "{'n': 1}") is alive
 
 
+def test_a_request_that_does_not_use_its_session_renews_nothing(make: Callable[..., App], clock: Clock) -> None:
+    """S44: also where the adapter looks at the session before the application does. Django is told otherwise here."""
+    app = make(idle_timeout="30m")
+    _, cookie = browse(app, setting(n=1))
+    clock.advance(minutes=20)
+    app.get(lambda session: "unused", cookie)
+    clock.advance(minutes=20)
+    assert app.get(shown, cookie).body == ("{'n': 1}" if app.is_django else "{}")
+
+
 def test_logging_out_works_under_any_path(make: Callable[..., App], clock: Clock) -> None:
     """S04: a rule for paths must not keep anybody logged in."""
     _, cookie = browse(make(), setting(n=1))

@@ -13,7 +13,7 @@ CACHE = Path(__file__).resolve().parents[2] / ".frameworks"
 
 def fetched(name: str) -> Path:
     """The folder of the source distribution of the installed version, from the package index."""
-    named = f"{name}-{version(name)}"
+    named = f"{name.replace('-', '_')}-{version(name)}"
     folder = CACHE / named
     if not (folder / "tests").is_dir():
         CACHE.mkdir(exist_ok=True)

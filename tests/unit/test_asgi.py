@@ -60,14 +60,24 @@ def made(**keywords: Any) -> FastAPI:
 
 
 def test_it_takes_the_place_of_starlettes_own() -> None:
-    """The same keywords; the secret key is not needed and harms nothing."""
+    """The same keywords and the same spelling; the secret key is not needed and harms nothing."""
     app = made(secret_key="not used", session_cookie="sid", max_age=3600, path="/", same_site="strict", https_only=True)
     with TestClient(app, base_url="https://testserver") as client:
         line = client.get("/add/1").headers["Set-Cookie"]
         assert line.startswith("sid=")
-        for flag in ("Max-Age=3600", "SameSite=Strict", "Secure", "HttpOnly", "Path=/"):
+        for flag in ("Max-Age=3600", "samesite=strict", "secure", "httponly", "path=/"):
             assert flag in line
         assert client.get("/add/2").json() == [1, 2]
+
+
+@pytest.mark.parametrize("max_age", [0, -1])
+def test_sessions_without_a_time_to_live_end_with_their_request(max_age: int) -> None:
+    """As Starlette's: the browser is told so, and the cookie opens nothing even if it comes back at once."""
+    with TestClient(made(max_age=max_age)) as client:
+        response = client.get("/add/1")
+        assert response.json() == [1] and f"; Max-Age={max_age}; " in response.headers["Set-Cookie"]
+        cookie = response.headers["Set-Cookie"].partition(";")[0]
+        assert client.get("/add/2", headers={"Cookie": cookie}).json() == [2]
 
 
 @pytest.mark.parametrize(

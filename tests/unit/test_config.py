@@ -391,7 +391,7 @@ WRONG_FILES = [
     ('[cookie]\npath = "/a;b"', ["is not allowed"]),
     ('[cookie]\ndomain = "a b"', ["a domain name"]),
     ('[cookie]\nsecure = "maybe"', ["'maybe' is not known", '"auto", true or false']),
-    ('[cookie]\nsamesite = "Loose"', ['"Lax" or "Strict" or "None"']),
+    ('[cookie]\nsamesite = "Loose"', ['"Lax" or "Strict" or "None" or "unset"']),
     ('[cookie]\nname = "__Host-s"\nsecure = false', ["`secure` is false (file", "drop a cookie named __Host-s"]),
     ('[cookie]\nname = "__Host-s"\npath = "/shop"', ["__Host-s", "change `path`"]),
     ('[cookie]\nname = "__host-s"\ndomain = "x.org"', ["change `domain`"]),

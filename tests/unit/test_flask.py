@@ -16,8 +16,9 @@ from markupsafe import Markup
 
 from understudy.client.member import _members
 from understudy.cluster import Cluster
-from understudy.errors import SessionUnavailable
+from understudy.errors import ConfigurationError, SessionUnavailable
 from understudy.flask import Understudy
+from understudy.testing import MemoryCluster, isolated
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +136,79 @@ def test_flasks_settings_count_where_they_differ_from_its_defaults(monkeypatch: 
     assert (mixed.idle_timeout_ms, mixed.cookie_name, mixed.cookie_samesite) == (60_000, "from-flask", "Strict")
     assert (mixed.cookie_secure, mixed.cookie_path) == (True, "/shop")
     assert mixed.source("cookie_name") == "Flask setting SESSION_COOKIE_NAME"
+
+
+def test_a_session_lives_as_long_as_flasks_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """31 days where nothing is said; what the file or the environment says goes before that default."""
+    with isolated() as clock:
+        client = made().test_client()
+        client.get("/login")
+        clock.advance(days=30)
+        assert client.get("/user").text == "ada"
+        clock.advance(days=32)
+        assert client.get("/user").text == "None"
+        monkeypatch.setenv("UNDERSTUDY_IDLE_TIMEOUT", "1h")
+        client = made().test_client()
+        client.get("/login")
+        clock.advance(hours=2)
+        assert client.get("/user").text == "None"
+
+
+def test_settings_are_read_at_each_request() -> None:
+    """As Flask reads them; what was counted until then stays counted. A wrong one is an error that names it."""
+    app = made(cookie_path="/shop")
+    app.testing = True
+
+    def cookie() -> str:
+        return app.test_client().get("/login").headers["Set-Cookie"]
+
+    assert "SameSite=Lax" in cookie() and app.config["SESSION_COOKIE_SAMESITE"] == "Lax"
+    app.config.update(SESSION_COOKIE_SAMESITE=None, SESSION_COOKIE_PATH="/elsewhere")
+    assert "SameSite" not in cookie() and "Path=/shop" in cookie()
+    app.config.update(SESSION_COOKIE_SAMESITE="Strict", SESSION_COOKIE_NAME="visitor", SESSION_COOKIE_HTTPONLY=False)
+    assert cookie().startswith("visitor=") and "SameSite=Strict" in cookie() and "HttpOnly" not in cookie()
+    app.config["SESSION_COOKIE_SAMESITE"] = "invalid"
+    with pytest.raises(ConfigurationError, match="Flask setting SESSION_COOKIE_SAMESITE"):
+        cookie()
+    app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+    assert "SameSite=Lax" in cookie()
+    extension: Cluster = app.extensions["understudy"]
+    assert extension.statistics().wrote == 7
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+@pytest.mark.parametrize("refresh", [True, False])
+def test_a_permanent_session_is_renewed_by_each_request(permanent: bool, refresh: bool) -> None:
+    """``SESSION_REFRESH_EACH_REQUEST``, Flask's default: also by requests that do not use it; its cookie is, too."""
+    app = made(idle_timeout="30m")
+    app.config["SESSION_REFRESH_EACH_REQUEST"] = refresh
+    is_renewed = permanent and refresh
+    with isolated() as clock:
+        client = app.test_client()
+        client.get("/login")
+        client.get(f"/permanent/{int(permanent)}")
+        clock.advance(minutes=20)
+        response = client.get("/static/nothing")
+        assert ("Set-Cookie" in response.headers) is ("Cookie" in response.vary) is is_renewed
+        clock.advance(minutes=20)
+        assert client.get("/user").text == ("ada" if is_renewed else "None")
+
+
+def test_a_request_that_does_not_use_its_session_asks_nobody() -> None:
+    """S07: where another member would have to be asked, it renews nothing; nor under a read-only path."""
+    app = made()
+    with MemoryCluster(3) as cluster:
+        client = app.test_client()
+        with cluster.at("a"):
+            client.get("/permanent/1")
+        with cluster.at("b"):
+            assert "Set-Cookie" not in client.get("/static/nothing").headers
+        with cluster.at("a"):
+            assert "Set-Cookie" in client.get("/static/nothing").headers
+    app = made(read_only_paths="/static/.*")
+    client = app.test_client()
+    client.get("/permanent/1")
+    assert "Set-Cookie" not in client.get("/static/nothing").headers
 
 
 def test_modified_and_new_tell_the_truth() -> None:

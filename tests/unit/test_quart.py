@@ -120,6 +120,24 @@ def test_a_permanent_sessions_cookie_outlives_the_browser() -> None:
     run(steps)
 
 
+def test_a_request_that_does_not_use_it_renews_a_permanent_session() -> None:
+    """As Quart's ``SESSION_REFRESH_EACH_REQUEST`` says, for 31 days anew; and settings are read at each request."""
+
+    async def steps() -> None:
+        app = made()
+        client = app.test_client()
+        await client.get("/permanent")
+        response = await client.get("/static/nothing")
+        assert "Expires" in response.headers["Set-Cookie"] and "Cookie" in response.vary
+        app.config.update(SESSION_REFRESH_EACH_REQUEST=False, SESSION_COOKIE_SAMESITE=None)
+        assert "Set-Cookie" not in (await client.get("/static/nothing")).headers
+        assert "SameSite" not in (await app.test_client().get("/set/1")).headers["Set-Cookie"]
+        config = app.session_interface._config  # type: ignore[attr-defined]
+        assert config.idle_timeout_ms == 31 * 86_400_000
+
+    run(steps)
+
+
 def test_modified_and_new_tell_the_truth() -> None:
     """Without being set by anybody; the session is one of Quart's kind for those who ask."""
 

@@ -43,7 +43,7 @@ PLUGIN = "understudy.testing.plugin"
 
 def flask_app() -> flask.Flask:
     app = flask.Flask("counter")
-    Understudy(app)
+    Understudy(app, idle_timeout="30m")
 
     @app.get("/")
     def count() -> str:
@@ -222,7 +222,7 @@ def test_quart_keeps_its_own_way(clock: Clock) -> None:
             session["visits"] = 4
         response = await client.get("/")
         assert await response.get_data(as_text=True) == "5"
-        clock.advance(minutes=31)
+        clock.advance(days=32)
         response = await client.get("/")
         assert await response.get_data(as_text=True) == "1"
 
@@ -438,7 +438,7 @@ def count():
 def test_a_session_expires(understudy_clock):
     client = app.test_client()
     assert client.get("/").text == "1"
-    understudy_clock.advance(minutes=31)
+    understudy_clock.advance(days=32)
     assert client.get("/").text == "1"
 
 def test_a_session_survives(understudy_cluster):

@@ -31,13 +31,28 @@ _LOG = logging.getLogger("understudy")
 class AsgiResponse:
     """``send`` stands between application and server; ``finish_late`` is called when the application is done."""
 
-    def __init__(self, client: Client, session: Session, scope: Scope, send: Send, *, is_persistent: bool) -> None:
-        """``is_persistent``: the cookie outlives the browser."""
+    def __init__(
+        self,
+        client: Client,
+        session: Session,
+        scope: Scope,
+        send: Send,
+        *,
+        max_age_s: int | None,
+        spelled: Callable[[str], str] = str,
+    ) -> None:
+        """See the arguments.
+
+        Args:
+            max_age_s: how long the cookie lives; None: until the browser is closed.
+            spelled: gives a ``Set-Cookie`` header as the framework spells it.
+        """
         self._client = client
         self._session = session
         self._scope = scope
         self._send = send
-        self._is_persistent = is_persistent
+        self._max_age_s = max_age_s
+        self._spelled = spelled
         self._has_begun = False
         self._is_refused = False
 
@@ -87,10 +102,12 @@ class AsgiResponse:
         vary = b", ".join(value for name, value in headers if name.lower() == b"vary").decode("latin-1")
         config = self._client.config
         is_https = self._scope.get("scheme") in ("https", "wss")
-        max_age_s = config.idle_timeout_ms // 1000 if self._is_persistent else None
-        ours = session_headers(self._session, config, vary=vary, is_https=is_https, max_age_s=max_age_s)
+        ours = session_headers(self._session, config, vary=vary, is_https=is_https, max_age_s=self._max_age_s)
         kept = [(name, value) for name, value in headers if name.lower() != b"vary"]
-        return kept + [(name.lower().encode(), value.encode("latin-1")) for name, value in ours]
+        for name, value in ours:
+            said = self._spelled(value) if name == "Set-Cookie" else value
+            kept.append((name.lower().encode(), said.encode("latin-1")))
+        return kept
 
 
 def configured(given: Mapping[str, object], *, default_s: int | None) -> Config:

@@ -34,12 +34,10 @@ def session_headers(
         max_age_s: how long the cookie lives; None: until the browser is closed. A cookie with a lifetime is renewed at
             the rate at which accesses are recorded, so that it does not end before the session does.
     """
+    if not session.accessed:
+        return [("Vary", vary)] if vary else []
     visit = session.visit
-    headers = []
-    if session.accessed:
-        vary = with_vary(vary)
-    if vary:
-        headers.append(("Vary", vary))
+    headers = [("Vary", with_vary(vary))]
     cookie = visit.cookie_now
     if cookie is not None:
         is_renewed = bool(cookie) and max_age_s is not None and visit.renewed_ms >= config.touch_every_ms
@@ -65,7 +63,8 @@ def set_cookie(config: Config, value: str, *, is_https: bool, max_age_s: int | N
         parts.append("Secure")
     if config.cookie_httponly:
         parts.append("HttpOnly")
-    parts.append(f"SameSite={config.cookie_samesite}")
+    if config.cookie_samesite != "unset":
+        parts.append(f"SameSite={config.cookie_samesite}")
     if config.cookie_partitioned:
         parts.append("Partitioned")
     return "; ".join(parts)

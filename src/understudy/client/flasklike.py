@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from understudy.client.cookies import PROTECTED_HEADER
-from understudy.client.runtime import REFUSAL_TEXT, RETRY_AFTER_S
+from understudy.client.runtime import REFUSAL_TEXT, RETRY_AFTER_S, Runtime
 from understudy.client.session import Session
 from understudy.client.visit import KEEP
 from understudy.config import Config, load
+from understudy.model.commit import Opening
 
 _Result = TypeVar("_Result")
 _Typed = TypeVar("_Typed")
@@ -31,6 +32,9 @@ SETTINGS = {
     "PERMANENT_SESSION_LIFETIME": "idle_timeout",
 }
 """The framework's setting -> the option that it is."""
+LIFETIME, SAMESITE, ROOT = "PERMANENT_SESSION_LIFETIME", "SESSION_COOKIE_SAMESITE", "APPLICATION_ROOT"
+DEFAULT_SAMESITE = "Lax"
+"""Where the framework has none."""
 PERMANENT = "_permanent"
 """The attribute in which both frameworks keep ``session.permanent``."""
 
@@ -148,21 +152,70 @@ class FlaskSession(MutableMapping[str, Any]):
         return self.understudy.concurrent(name)
 
 
+def prepare(app: Any) -> None:
+    """Give the application our default where it is safer than the framework's; what it sets afterwards counts."""
+    if app.config.get(SAMESITE) is None:
+        app.config[SAMESITE] = DEFAULT_SAMESITE
+
+
+class Follower:
+    """Called at the beginning of each request: a setting that was changed meanwhile counts from then on."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._seen: list[object] | None = None
+
+    def __call__(self, app: Any) -> None:
+        """Cost: some look-ups in a dict, below 1 µs."""
+        now = [app.config.get(setting) for setting in (*SETTINGS, ROOT)]
+        if now != self._seen:
+            if self._seen is not None:
+                self._runtime.reset()
+            self._seen = now
+
+
 def configured(app: Any, keywords: Mapping[str, object], framework: str) -> Config:
-    """File and environment, under the framework's settings, under the keywords. Raises: ConfigurationError."""
+    """File and environment, under the framework's settings, under the keywords.
+
+    A setting that is the framework's default counts where nothing else is said, if it is a lifetime, and else not.
+    Raises: ConfigurationError.
+    """
+    config = load()
     given: dict[str, object] = {}
     sources: dict[str, str] = {}
     for setting, option in SETTINGS.items():
         value = app.config.get(setting)
-        if value is not None and value != app.default_config.get(setting):
+        default = DEFAULT_SAMESITE if setting == SAMESITE else app.default_config.get(setting)
+        if setting == SAMESITE and value is None:
+            value = "unset"
+        if setting == LIFETIME and config.source(option) == "default":
+            default = None
+        if value is not None and value != default:
             given[option], sources[option] = value, f"{framework} setting {setting}"
-    root = app.config.get("APPLICATION_ROOT")
+    root = app.config.get(ROOT)
     if root and root != "/" and "cookie_path" not in given:
-        given["cookie_path"], sources["cookie_path"] = root, f"{framework} setting APPLICATION_ROOT"
+        given["cookie_path"], sources["cookie_path"] = root, f"{framework} setting {ROOT}"
+    if "idle_timeout_ms" in keywords:
+        given.pop("idle_timeout", None)
     for option, value in keywords.items():
         given[option] = value
         sources.pop(option, None)
-    return load().with_overrides(sources, **given)
+    return config.with_overrides(sources, **given)
+
+
+def renew(app: Any, session: FlaskSession) -> None:
+    """Let a permanent session that the request has not used be renewed: ``SESSION_REFRESH_EACH_REQUEST`` says so.
+
+    Nobody is asked for it: what another member must be asked for, only requests that use their session renew.
+    """
+    visit = session.understudy.visit
+    if session.accessed or visit.read_only or not app.config["SESSION_REFRESH_EACH_REQUEST"]:
+        return
+    opened = session.understudy.glimpse()
+    if opened is None or opened.opening is not Opening.CURRENT or opened.unsettled:
+        return  # another request is changing it, and renews it
+    if PERMANENT in visit.draft and visit.draft.get(PERMANENT):
+        session.understudy.mark_accessed()
 
 
 def add_headers(interface: Any, app: Any, session: FlaskSession, response: Any, config: Config) -> None:
@@ -170,9 +223,10 @@ def add_headers(interface: Any, app: Any, session: FlaskSession, response: Any, 
 
     ``interface`` is the session interface: its methods say when the cookie is sent and with which flags.
     """
+    if not session.accessed:
+        return
     visit = session.understudy.visit
-    if session.accessed:
-        response.vary.add("Cookie")
+    response.vary.add("Cookie")
     if config.protected_header and visit.wrote:
         response.headers[PROTECTED_HEADER] = "1" if session.protected else "0"
     cookie = visit.cookie_now

@@ -103,13 +103,13 @@ class Client:
 
         Raises: as ``conversation.commit``.
         """
-        if session.loaded:
+        if session.accessed and session.loaded:
             _warn_if_too_late(session, late)
             self.run(self.committing(session, late=late))
 
     async def afinish(self, session: Session, *, late: bool = False) -> None:
         """The same in an event loop."""
-        if session.loaded:
+        if session.accessed and session.loaded:
             _warn_if_too_late(session, late)
             await self.arun(self.committing(session, late=late))
 
@@ -166,11 +166,12 @@ class Runtime:
     """Makes the client at the first request of each process: importing an application starts nothing."""
 
     def __init__(self, config: Callable[[], Config]) -> None:
-        """``config``: called once in each process, at its first request. Raises there: ConfigurationError."""
+        """``config``: called at the first request of each process, and after ``reset``. Raises: ConfigurationError."""
         self.config = config
         self.generation = 0
         """Rises when the configuration is to be read anew."""
         self._client: Client | None = None
+        self._is_stale = False
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
@@ -179,20 +180,23 @@ class Runtime:
         if stand_in is not None:
             return stand_in(self)
         client = self._client
-        if client is not None and client.pid == os.getpid():
+        if client is not None and client.pid == os.getpid() and not self._is_stale:
             return client
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), threading.Lock()
         with self._lock:
             client = self._client
-            if client is None or client.pid != os.getpid():
+            if client is None or client.pid != os.getpid() or self._is_stale:
                 config = self.config()
-                client = self._client = Client(config, member_of(config))
+                made = Client(config, member_of(config))
+                if client is not None and client.pid == made.pid:
+                    made.statistics = client.statistics
+                client, self._client, self._is_stale = made, made, False
             return client
 
     def reset(self) -> None:
-        """Read the configuration anew at the next request: a framework's settings have changed, as tests do it."""
-        self._client = None
+        """Read the configuration anew when the client is next asked for: a framework's settings have changed."""
+        self._is_stale = True
         self.generation += 1
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from understudy.client.conversation import Conversation, open_session, transact
 from understudy.client.draft import shown
-from understudy.client.visit import KEEP, NO_SESSION, Visit, World
+from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
 from understudy.model import values
 from understudy.model.commit import Opening
 from understudy.model.entry import PRINCIPAL
@@ -218,6 +218,19 @@ class Session(MutableMapping[str, Any]):
                 self.visit.found(await self._runs.arun(open_session(self._runs.world, self.visit.cookie)))
             except Exception as error:
                 self._failure = error
+
+    def glimpse(self) -> Opened | None:
+        """What the cookie opens, if that can be told without asking anybody; it is no use of the session."""
+        visit = self.visit
+        if visit.opened is None and visit.cookie:
+            looking = open_session(self._runs.world, visit.cookie)
+            try:
+                next(looking)
+            except StopIteration as found:
+                visit.found(found.value)
+            finally:
+                looking.close()
+        return visit.opened
 
     async def replace(self, cookie: str) -> None:
         """End the session that the browser's cookie opens; this one, which began without it, takes its place.

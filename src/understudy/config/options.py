@@ -409,10 +409,10 @@ _COOKIE = (
         "cookie",
         "choice",
         "Lax",
-        "SameSite flag",
+        "SameSite flag; unset: the cookie has none, and the browser's default counts",
         key="samesite",
         scope="request",
-        choices=("Lax", "Strict", "None"),
+        choices=("Lax", "Strict", "None", "unset"),
     ),
     Option("cookie_partitioned", "cookie", "bool", False, "Partitioned flag", key="partitioned", scope="request"),
 )

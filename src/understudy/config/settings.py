@@ -79,7 +79,7 @@ class Config:
     cookie_domain: str | None
     cookie_secure: bool | Literal["auto"]
     cookie_httponly: bool
-    cookie_samesite: Literal["Lax", "Strict", "None"]
+    cookie_samesite: Literal["Lax", "Strict", "None", "unset"]
     cookie_partitioned: bool
     store_bytes_max: int
     store_sync: bool
