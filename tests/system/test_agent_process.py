@@ -247,6 +247,36 @@ def test_a_name_that_lives_is_refused(members: tuple[Member, Member]) -> None:
     assert a.status()["ready"]
 
 
+def test_who_counts_leases_otherwise_may_not_join(members: tuple[Member, Member]) -> None:
+    """S25: a member with another `lease_ms` ends with a message that names both values and what to do; the other goes
+    on, and says in its log why."""
+    a, b = members
+    a.started()
+    b.environ["UNDERSTUDY_LEASE_MS"] = "400"
+    b.environ["UNDERSTUDY_COLD_START_MS"] = "20000"  # it must not think that it is the first one
+    process = b.start()
+    assert process.wait() == 2
+    assert "lease_ms is 250ms there, 400ms here" in process.said() and "stop all members" in process.said()
+    assert a.status()["ready"]
+    assert "lease_ms is 400ms there, 250ms here" in a.log()
+
+
+def test_a_member_that_is_configured_otherwise_is_named(members: tuple[Member, Member]) -> None:
+    """One that only wants more copies joins; log, `status` and `doctor` of both say what differs."""
+    a, b = members
+    a.started()
+    b.environ["UNDERSTUDY_COPIES"] = "2"
+    b.started()
+    until(lambda: a.standing("b") == b.standing("a") == "alive")
+    until(lambda: "configuration differs" in a.log() and "configuration differs" in b.log())
+    for member, other, what in ((a, "b", "copies is 2 there, 1 here"), (b, "a", "copies is 1 there, 2 here")):
+        for verb in ("status", "doctor"):
+            command = [sys.executable, "-m", "understudy", verb]
+            shown = subprocess.run(command, env=member.environ, cwd=member.directory, capture_output=True, text=True)
+            assert shown.returncode == 0, shown.stderr
+            assert f"member {other} is configured otherwise: {what}; give all members the same values" in shown.stdout
+
+
 def test_an_unreadable_store_is_said(a: Member) -> None:
     """A store that is no store ends the start with 2 and a message that names the file, not with a traceback."""
     agent = a.started()

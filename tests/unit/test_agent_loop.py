@@ -45,6 +45,7 @@ class RecordingEngine:
     def __init__(self) -> None:
         self.ready = True
         self.drained = False
+        self.refusal = ""
 
     def describe(self) -> dict[str, Any]:
         return {"ready": self.ready, "members": []}

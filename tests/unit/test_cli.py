@@ -420,6 +420,16 @@ def test_run_of_a_missing_command_is_127(capfd: pytest.CaptureFixture[str]) -> N
     assert "there is no command" in capfd.readouterr().err
 
 
+def test_status_names_members_that_are_configured_otherwise() -> None:
+    """What differs, and what to do: give all the same values, or stop all first where sessions could be lost."""
+    member = {"name": "b", "standing": "alive", "differs": ["copies is 2 there, 1 here"], "unfit": False}
+    document = {"member": "a", "cluster": "shop", "members": [member, {"name": "c", "standing": "alive"}]}
+    (line,) = [line for line in status_lines(document) if "otherwise" in line]
+    assert line == "member b is configured otherwise: copies is 2 there, 1 here; give all members the same values"
+    member["unfit"] = True
+    assert "stop all members" in "\n".join(status_lines(document))
+
+
 def test_status_says_that_copies_are_being_made() -> None:
     """S36: while sweeps are under way, and not when they are over."""
     document = {"member": "web1", "cluster": "shop", "sweeping": {"sessions_in_flight": 90, "lists": 1}}

@@ -45,6 +45,7 @@ COUNTED_ONLY = frozenset(
 WARNINGS = frozenset(
     {
         FactKind.MEMBER_LOST,
+        FactKind.CONFIGURATION_DIFFERS,
         FactKind.SESSION_LOST,
         FactKind.ANSWERED_UNPROTECTED,
         FactKind.VALUES_CONCURRENT,

@@ -33,7 +33,7 @@ from understudy.agent.log import LOG_NAME, Journal, open_log
 from understudy.agent.process import Agent, Life
 from understudy.agent.status import own_version
 from understudy.agent.takeover import Taken, chooser_of, first_id, give_back, open_store, take_over
-from understudy.config import SOCKET_NAME, Config, load, open_directory, read_secrets
+from understudy.config import SOCKET_NAME, Config, agreed, load, open_directory, read_secrets
 from understudy.config.parse import Address
 from understudy.errors import AgentUnavailable, ConfigurationError, DirectoryError, UnderstudyError
 from understudy.model.ids import Keys
@@ -240,6 +240,7 @@ def _settings(config: Config, incarnation: int, chooser: int, taken: Taken) -> S
         grace_ms=config.rotation_grace_ms,
         bytes_max=config.session_bytes_max,
         first_id=first_id(incarnation),
+        agreed=agreed(config),
         lives=taken.own_lives,
     )
 

@@ -43,6 +43,9 @@ class Engine(Protocol):
     @property
     def drained(self) -> bool: ...
 
+    @property
+    def refusal(self) -> str: ...
+
     def describe(self) -> dict[str, Any]: ...
 
 
@@ -238,7 +241,9 @@ class Agent:
         self.server.flush()
         if more:
             self._wake()
-        if self._drain_limit is not None and executor.engine.drained:
+        if executor.engine.refusal and not self._ended.done():
+            self._ended.set_exception(ConfigurationError(executor.engine.refusal))
+        elif self._drain_limit is not None and executor.engine.drained:
             self.stop("drained")
 
     def _tick_at(self, deadline_ms: int, delay_ms: int) -> None:

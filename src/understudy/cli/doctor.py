@@ -13,7 +13,7 @@ from understudy import limits
 from understudy.agent import files
 from understudy.agent.control import ask
 from understudy.agent.status import own_version
-from understudy.cli.show import table
+from understudy.cli.show import different, table
 from understudy.config import (
     OPTIONS,
     SOCKET_NAME,
@@ -100,6 +100,9 @@ def _agent(config: Config, directory: Path, found: Findings) -> str:
         return "of another release"
     if len(status.get("members", ())) == 0:
         found.warnings.append("the agent sees no other member: new sessions have no second copy")
+    for member in status.get("members", ()):
+        if member.get("differs"):
+            (found.problems if member.get("unfit") else found.warnings).append(different(member))
     state = "ready" if status.get("ready") else "not ready"
     return f"pid {status.get('pid')}, {state}, version {status.get('version')}"
 

@@ -23,6 +23,7 @@ def status_lines(document: Mapping[str, Any]) -> list[str]:
         lines.append(str(document["note"]))
     if members := document.get("members"):
         lines += ["", *table(("member", "standing", "lease", ""), [_member_row(member) for member in members])]
+        lines += [different(member) for member in members if member.get("differs")]
     elif "pid" in document:
         lines += ["", "no other member is in sight: new sessions have no second copy"]
     if document.get("sessions") is not None:
@@ -34,6 +35,14 @@ def status_lines(document: Mapping[str, Any]) -> list[str]:
             f" {sweeping['lists']} lists not read to their end"
         )
     return lines
+
+
+def different(member: Mapping[str, Any]) -> str:
+    """Gives what is configured otherwise at a member than here, and what to do."""
+    what = f"member {member['name']} is configured otherwise: {'; '.join(member['differs'])}"
+    if member.get("unfit"):
+        return f"{what}; no session is shared with it: stop all members, give them the same values, and start again"
+    return f"{what}; give all members the same values"
 
 
 def counts_lines(counts: Mapping[str, int]) -> list[str]:

@@ -12,7 +12,7 @@ from understudy.config.options import OPTIONS, VARIABLES, Option, Variable, desc
 from understudy.config.parse import Address, format_duration, parse_address, parse_duration, parse_size
 from understudy.config.reading import load, unknown_variables
 from understudy.config.secret import read_secrets, secret_origin
-from understudy.config.settings import Config, shown
+from understudy.config.settings import Config, agreed, shown
 
 __all__ = [
     "BASE",
@@ -23,6 +23,7 @@ __all__ = [
     "Config",
     "Option",
     "Variable",
+    "agreed",
     "describe",
     "format_duration",
     "load",

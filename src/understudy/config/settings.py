@@ -19,6 +19,12 @@ Values = Mapping[str, tuple[object, str]]
 """Option name -> (typed value, where it came from)."""
 
 
+AGREED = frozenset(
+    {"application", "lease_ms", "dead_ms", "partition", "members_expected", "forget"}
+    | {"manager_class", "copies", "placement", "move_after", "session_bytes_max"}
+)
+"""Options that all members of a cluster should have alike: each acts on what the others hold, or expects it of them."""
+
 PARTITION_MEMBERS_MIN = 3
 """Of two members neither is a majority when the other is gone."""
 
@@ -157,6 +163,11 @@ def build(values: Values, default_member: str, secret_text: str | None) -> Confi
     _check_times(config)
     _check_cookie(config)
     return config
+
+
+def agreed(config: Config) -> tuple[tuple[str, str], ...]:
+    """Gives name and value of the options that all members of a cluster should have alike."""
+    return tuple((option.name, shown(config, option)) for option in OPTIONS if option.name in AGREED)
 
 
 def shown(config: Config, option: Option) -> str:

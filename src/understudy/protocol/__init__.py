@@ -181,6 +181,7 @@ Reading order
     ``sweep``      work on many sessions
     ``places``     who knows where sessions are
     ``patrol``     what nothing else has noticed; where backups would be better (``shares``)
+    ``agreement``  members that are configured otherwise
     ``absence``    a store that was away for too long
     ``join``       from a start, or a pause, to ready
     ``changes``    which pure function of ``model`` each ``Change`` names

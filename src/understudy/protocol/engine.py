@@ -60,6 +60,11 @@ class Engine:
     def drained(self) -> bool:
         return self.sweeps.drained
 
+    @property
+    def refusal(self) -> str:
+        """Why this member may not be part of the cluster: its agent has to end. Empty if it may."""
+        return self.parts.agreement.refusal
+
     def handle(self, event: c.Event, now_ms: int) -> list[c.Command]:
         """What ``event`` causes. ``now_ms``: the store clock, which never goes back."""
         core = self.core
@@ -133,6 +138,8 @@ class Engine:
                     "incarnation": f"{member.incarnation:016x}",
                     "leaving": member.leaving,
                     "ready": member.ready,
+                    "differs": list(member.differs),
+                    "unfit": member.is_unfit,
                     "lease_ms": max(0, member.granted_until_ms - now),
                 }
                 for member in sorted(self.members.all(), key=lambda known: known.name)
@@ -221,7 +228,7 @@ class Engine:
             if known is None:
                 return
         self.members.heard(event.sender)
-        if self.absence.takes(event.message):
+        if self.parts.agreement.takes(known, event.message) and self.absence.takes(event.message):
             self._receiver.take(event.sender, known, event.message)
 
     # --- what the store says -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ class FactKind(enum.StrEnum):
     MEMBER_LOST = "member lost"
     MEMBER_RETURNED = "member returned"
     MEMBER_LEAVES = "member leaves"
+    CONFIGURATION_DIFFERS = "configuration differs"
     SESSION_CREATED = "session created"
     SESSION_ENDED = "session ended"
     SESSION_EXPIRED = "session expired"

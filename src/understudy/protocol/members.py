@@ -18,6 +18,7 @@ from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.messages import Heartbeat, HeartbeatAck
 from understudy.protocol.placement import ORDERS, Candidate, chosen
+from understudy.protocol.settings import digest_of
 
 TRANSIT_WINDOW_MS = 60_000
 """Clocks drift apart by a few ms in this time."""
@@ -79,6 +80,16 @@ class Member:
         """Until when we acknowledge no write as a successor of it."""
         self.remembers_ms = 0
         """How far its memory goes back, see ``absence``."""
+        self.agreed = -1
+        """Digest of the settings that it has told us; -1: none yet."""
+        self.differs: tuple[str, ...] = ()
+        """What is configured otherwise there than here, in words."""
+        self.is_unfit = False
+        """Sessions could be lost by that: no lease is given, and nothing believed."""
+        self.met_ready = False
+        """We were ready when we found it."""
+        self.was_ready: bool | None = None
+        """So was it, by its first heartbeat; None: none has come."""
         self.returns: list[int] = []
         """When it came back from being lost, lately; ``blips``: from being suspect."""
         self.blips: list[int] = []
@@ -132,6 +143,7 @@ class Members:
         self._next_call_ms = 0
         self._base_fence = 0
         """1 when an earlier life of ours may have promised or taken what we know nothing of."""
+        self.agreed = digest_of(core.settings.agreed)
         self.may_publish = False
         """False until our entries have been compared: workers may not serve them in place before."""
 
@@ -226,6 +238,7 @@ class Members:
 
     def _fresh(self, known: Member | None, name: str, incarnation: int) -> Member:
         member = Member(name, incarnation, self._core.now_ms)
+        member.met_ready = self.ready
         if known is not None:
             # The promise was given to the name's workers: they may read on under it after their agent was replaced.
             member.promised_until_ms = known.promised_until_ms
@@ -373,8 +386,8 @@ class Members:
         return self._next_heartbeat_ms
 
     def _heartbeat(self) -> Heartbeat:
-        now = self._core.now_ms
-        return Heartbeat(now, self.leaving, self.ready, self._core.settings.zone, now - (self.since_ms or now))
+        now, zone = self._core.now_ms, self._core.settings.zone
+        return Heartbeat(now, self.leaving, self.ready, zone, now - (self.since_ms or now), self.agreed)
 
     # --- placement -----------------------------------------------------------------------------------------
 

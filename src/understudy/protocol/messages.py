@@ -29,6 +29,8 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=1):
     zone: str = ""
     remembers_ms: int = 0
     """How long ago the sender's memory begins: since then it was never away for longer than ``forget_ms``."""
+    agreed: int = 0
+    """Digest of the settings that all members should have alike, see ``agreement``."""
 
 
 class HeartbeatAck(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -406,6 +408,16 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, tag=72):
     control: bytes | None = None
 
 
+class AskSettings(msgspec.Struct, frozen=True, array_like=True, tag=26):
+    """Asks for the settings behind a digest that is not the asker's."""
+
+
+class ToldSettings(msgspec.Struct, frozen=True, array_like=True, tag=27):
+    """Their names and values, as people write them."""
+
+    agreed: tuple[tuple[str, str], ...]
+
+
 MemberMessage = (
     Heartbeat
     | HeartbeatAck
@@ -432,6 +444,8 @@ MemberMessage = (
     | Places
     | Digest
     | Confirm
+    | AskSettings
+    | ToldSettings
 )
 WorkerMessage = FetchRequest | CommitRequest | SettleRequest | TouchRequest | Hello | Welcome | ControlRequest | Reply
 Request = FetchRequest | CommitRequest | SettleRequest | TouchRequest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from understudy.protocol import commands as c
 from understudy.protocol.absence import Absence
+from understudy.protocol.agreement import Agreement
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
@@ -35,6 +36,7 @@ class Parts:
         self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
         self.directory = Directory(self.core, self.members, self._transferred)
         self.patrol = Patrol(self.core, self.members, self.replication, self.comparisons)
+        self.agreement = Agreement(self.core, self.members)
         self.absence = Absence(self.core, self.members)
         self.joining = Joining(self.core, self.members, self.comparisons, self.service, self.sweeps, self.absence)
 

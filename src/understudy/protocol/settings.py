@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import msgspec
 
 from understudy import limits
 from understudy.protocol.placement import RENDEZVOUS, ROUND_ROBIN
+
+Agreed = tuple[tuple[str, str], ...]
+"""What all members should have alike: name and value of each setting, as people write them."""
+
+
+def digest_of(agreed: Agreed) -> int:
+    """A number that differs where the settings do; 0 for none."""
+    return crc32("\n".join(f"{name}={value}" for name, value in agreed).encode())
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -41,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True):
     bytes_max: int = 1 << 20
     first_id: int = 0
     """From where this life counts its requests: no answer to an earlier one's fits them."""
+    agreed: Agreed = ()
+    """Compared with what others were told, see ``agreement``."""
     lives: frozenset[int] = frozenset()
     """Earlier incarnations of this member whose commits its store may still hold unanswered."""
 

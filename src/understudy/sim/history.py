@@ -77,6 +77,7 @@ class History:
         self.world = World(
             plan.seed, plan.members, settings, network, clocks=plan.clocks, store_bytes_max=plan.store_bytes_max
         )
+        self.world.agreed = {name: (("told", "otherwise"),) for name in plan.differs}
         self.world.trace = [] if trace else None
         self.problems = _Problems(problems_max)
         self.calm = Calm(plan.promises)

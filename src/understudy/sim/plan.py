@@ -137,6 +137,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: dict[str, int | str] = {}
     """Fields of the engine's ``Settings``."""
     network: NetworkPlan = NetworkPlan()
+    differs: tuple[str, ...] = ()
+    """Members that say that they are configured otherwise (and are not: it must harm nobody to hear so)."""
     clocks: dict[str, tuple[int, int]] = {}
     """Member -> where its clock starts (ms), and its drift (parts in a million)."""
     users: tuple[UserPlan, ...] = ()
@@ -201,6 +203,8 @@ PROFILES: dict[str, Profile] = {
 """Profile's name -> what it is made of."""
 
 NAMES = "abcdefgh"
+DIFFERS_EVERY = 16
+"""In each plan of so many a member says that it is configured otherwise."""
 USERS = (7, 10)
 LASTS_MS = 7_500
 """Each tab works about so long, if its requests are answered at once."""
@@ -245,6 +249,7 @@ def draw(seed: int, profile: str = "") -> Plan:
         promises=kind.promises,
         settings=_settings(random, kind),
         network=_network(random, kind),
+        differs=members[-1:] if seed % DIFFERS_EVERY == 0 else (),
         clocks={name: (random.randrange(10**6, 10**9), random.randint(-200, 200)) for name in NAMES},
         users=tuple(_user(random) for _ in range(random.randint(*USERS))),
         faults=tuple(_faults(random, kind, members)),

@@ -23,6 +23,7 @@ from understudy.model.entry import Attributes, Entry
 from understudy.model.ids import Keys
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
+from understudy.protocol.settings import Agreed
 from understudy.store.memory import MemoryStore
 from understudy.transport import Peer
 from understudy.transport.memory import MemoryNetwork, MemoryTransport
@@ -138,6 +139,7 @@ class Machine:
             chooser=chooser_of(self.world.keys.link_keys()[0], self.name, incarnation),
             first_id=first_id(incarnation),
             lives=taken.own_lives,
+            agreed=self.world.agreed.get(self.name, ()),
         )
         self.leases.clear()
         self._lives = Directory(self.me, taken.own_lives)
@@ -343,6 +345,8 @@ class World:
         self.settings = settings
         self.network = network
         self.store_bytes_max = store_bytes_max
+        self.agreed: dict[str, Agreed] = {}
+        """What single machines are configured otherwise than all others."""
         self.facts: dict[str, int] = {}
         self.trace: list[str] | None = None
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
