@@ -60,7 +60,9 @@ def test_malformed_frames_are_refused_with_a_reason(frame: bytes) -> None:
 
 def test_a_field_that_a_later_release_adds_is_ignored() -> None:
     """S20: fields are only added at the end; this release reads what it knows."""
-    assert m.decode_member_message(b"\x97\x01\x05\xc2\xc3\xa1z\x00\xa3new") == m.Heartbeat(5, False, True, "z")
+    assert m.decode_member_message(b"\x98\x01\x05\xc2\xc3\xa1z\x00\x07\xa3new") == m.Heartbeat(
+        5, False, True, "z", agreed=7
+    )
 
 
 def test_a_field_that_an_earlier_release_left_out_has_its_default() -> None:
