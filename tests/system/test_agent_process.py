@@ -22,6 +22,19 @@ from understudy.errors import AgentUnavailable
 WAIT_S = 30.0
 POLL_S = 0.02
 SECRET = "a secret that is long enough for tests"
+DIES_OF_ITS_NETWORK = """
+import sys, threading
+from understudy.transport import pulse, zenoh
+pulse.LOOKS_MAX, zenoh.RENEW_S = 3, 0.2
+start = zenoh.ZenohTransport.start
+def start_and_die(self, listener):
+    start(self, listener)
+    threading.Timer(2.0, self._session.close).start()
+zenoh.ZenohTransport.start = start_and_die
+from understudy.agent.main import main
+sys.exit(main([]))
+"""
+"""An agent that asks after its network's library more often, and whose library dies two seconds after its start."""
 RECORDER = "import pathlib, signal, sys, time; {}; p = pathlib.Path(sys.argv[1]); p.touch(); time.sleep(600)"
 
 
@@ -65,7 +78,8 @@ class Member:
     def start(self, *arguments: str, module: str = "understudy.agent") -> Running:
         """One process of ours, without waiting for it."""
         said = self.directory.parent / f"{self.directory.name}-{len(self.processes)}.said"
-        process = Running(said, [sys.executable, "-m", module, *arguments], self.environ, self.directory.parent)
+        command = [sys.executable, *(("-m", module) if module else ()), *arguments]
+        process = Running(said, command, self.environ, self.directory.parent)
         self.processes.append(process)
         return process
 
@@ -245,6 +259,20 @@ def test_a_name_that_lives_is_refused(members: tuple[Member, Member]) -> None:
     error = process.said()
     assert "another living member" in error and "UNDERSTUDY_MEMBER" in error
     assert a.status()["ready"]
+
+
+def test_an_agent_whose_network_has_failed_ends_and_is_replaced(members: tuple[Member, Member]) -> None:
+    """S23: zenoh ends underneath it: the agent says so in its log and ends by itself, the other member loses it, and
+    the next one is found, over the same store."""
+    a, b = members
+    a.started()
+    broken = b.start("-c", DIES_OF_ITS_NETWORK, module="")
+    until(lambda: a.standing("b") == "alive")
+    assert broken.wait() == 1
+    assert "the network's library (zenoh) has failed" in b.log() and "did not answer" in broken.said()
+    until(lambda: a.standing("b") != "alive")
+    b.started()
+    until(lambda: a.standing("b") == "alive")
 
 
 def test_who_counts_leases_otherwise_may_not_join(members: tuple[Member, Member]) -> None:

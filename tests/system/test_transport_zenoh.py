@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,6 +54,52 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_zenoh_is_known_to_work_and_to_have_ended(net: ZenohNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S23: as long as it works each renewal proves it, beside other members and after they have gone; when its session
+    has ended underneath, that is told after a while, and closing waits for nothing."""
+    monkeypatch.setattr("understudy.transport.zenoh.RENEW_S", 0.1)
+    monkeypatch.setattr("understudy.transport.zenoh.SETTLE_S", 0.05)
+    monkeypatch.setattr("understudy.transport.pulse.LOOKS_MAX", 10)
+    transport, a = net.make("a")
+    other, _ = net.make("b")
+    net.until(lambda: a.sees(Peer("b", 1)))
+    other.close()
+    said = set()
+    for _ in range(40):
+        time.sleep(0.1)
+        said.add(transport.failure())
+    assert said == {""}
+    transport._session.close()
+    for _ in range(40):
+        time.sleep(0.1)
+        said.add(transport.failure())
+    assert any("did not answer" in why for why in said)
+
+
+def test_after_a_panic_nothing_of_zenoh_is_waited_for(net: ZenohNet) -> None:
+    """S23: a frame that meets a panic ends nothing in the agent's loop; it is told at the next look, and closing is
+    done although the library's own end never comes back."""
+
+    class Panicking:
+        """What zenoh's session is like when one of its locks is poisoned."""
+
+        def put(self, *_: object, **__: object) -> None:
+            raise type("PanicException", (BaseException,), {})("called `Result::unwrap()` on an `Err` value")
+
+        def close(self) -> None:
+            threading.Event().wait()
+
+    transport, _ = net.make("a")
+    session, transport._session = transport._session, Panicking()  # type: ignore[assignment]
+    try:
+        transport.send(Peer("b", 1), b"hello")
+        assert transport.failure().startswith("it panicked (called")
+        transport.leave()
+        transport.close()
+    finally:
+        session.close()
 
 
 def test_a_killed_member_is_lost_and_its_next_life_is_found(

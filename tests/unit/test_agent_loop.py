@@ -15,7 +15,7 @@ import pytest
 from understudy import limits
 from understudy.agent.inbox import Directory, Frame, Inbox, Refusal, Seen
 from understudy.agent.log import LOG_NAME, Journal, open_log
-from understudy.agent.process import Agent, Life
+from understudy.agent.process import Agent, Life, NetworkFailed
 from understudy.agent.takeover import Taken, chooser_of, give_back, take_over
 from understudy.errors import FrameError, StoreFull
 from understudy.model.commit import Outcome
@@ -90,11 +90,15 @@ class NoNetwork:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Peer, bytes]] = []
+        self.failed = ""
 
     def start(self, listener: object) -> None: ...
 
     def send(self, to: Peer, frame: bytes) -> None:
         self.sent.append((to, frame))
+
+    def failure(self) -> str:
+        return self.failed
 
     def leave(self) -> None: ...
 
@@ -194,6 +198,19 @@ def test_a_broken_invariant_ends_the_agent(tmp_path: Path) -> None:
         executor.failure = AssertionError("two primaries")
         agent.inbox.peer_found(B1)
         with pytest.raises(AssertionError, match="two primaries"):
+            await serving
+
+    scene(tmp_path, play)
+
+
+def test_a_failed_network_ends_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S23: it is looked at with the other work of each second; no agent goes on that can find no new member."""
+    monkeypatch.setattr("understudy.agent.process.TIDY_EVERY_S", 0.01)
+
+    async def play(agent: Agent, executor: RecordingExecutor, network: NoNetwork, serving: asyncio.Task[bool]) -> None:
+        await executor.turned.wait()
+        network.failed = "it panicked"
+        with pytest.raises(NetworkFailed, match=r"\(zenoh\) has failed: it panicked"):
             await serving
 
     scene(tmp_path, play)

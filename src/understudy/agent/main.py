@@ -30,7 +30,7 @@ from understudy.agent.arguments import MEMBER_OPTIONS, VARIABLES_HELP, add_optio
 from understudy.agent.control import Control
 from understudy.agent.executor import Executor
 from understudy.agent.log import LOG_NAME, Journal, open_log
-from understudy.agent.process import Agent, Life
+from understudy.agent.process import Agent, Life, NetworkFailed
 from understudy.agent.status import own_version
 from understudy.agent.takeover import Taken, chooser_of, first_id, give_back, open_store, take_over
 from understudy.config import SOCKET_NAME, Config, agreed, load, open_directory, read_secrets
@@ -126,6 +126,11 @@ def _run_locked(config: Config, directory: Path, lock: files.AgentLock, manner: 
     journal = Journal(config.member, logger)
     try:
         asyncio.run(_live(config, directory, journal, lingers=manner.lingers))
+    except NetworkFailed as error:
+        journal.fail("ended", f"{error}; a new agent takes over")
+        print(f"understudy: {error}", file=sys.stderr, flush=True)
+        logging.shutdown()
+        os._exit(EXIT_DIED)  # at an ordinary exit the interpreter would wait for that library
     except UnderstudyError as error:
         journal.fail("ended", str(error))
         raise

@@ -20,7 +20,7 @@ from understudy.agent.inbox import Directory, Frame, Inbox, Refusal, Seen
 from understudy.agent.log import Journal
 from understudy.agent.socket import Hooks, WorkerServer, json_answer
 from understudy.agent.status import counts_document, entry_document, read_counts
-from understudy.errors import ConfigurationError, FrameError, StoreError
+from understudy.errors import ConfigurationError, FrameError, StoreError, TransportError
 from understudy.model.ids import KEY_BYTES
 from understudy.protocol.commands import DrainAsked, Event, Fact, FactKind, Started, Ticked
 from understudy.protocol.messages import ControlRequest, MemberMessage, Welcome, encode
@@ -81,6 +81,10 @@ class Life(NamedTuple):
     own_lives: frozenset[int]
     linger_s: float | None
     """Ends by itself when no worker has been attached for so long; None: never."""
+
+
+class NetworkFailed(TransportError):
+    """The network's library does not work any more; this process must end without waiting for it."""
 
 
 class NameTaken(ConfigurationError):
@@ -268,6 +272,7 @@ class Agent:
             self._looks.tidy_readers()
         except StoreError as error:
             self._warn("reader slots not freed", str(error))
+        self._maybe_end_without_network()
         self._tidy_timer = self._loop.call_later(TIDY_EVERY_S, self._tidy)
 
     # --- why it ends ------------------------------------------------------------------------------------------------
@@ -290,6 +295,12 @@ class Agent:
 
     def _linger_for(self, seconds: float) -> None:
         self._linger = self._loop.call_later(seconds, self.drain, "no worker is attached")
+
+    def _maybe_end_without_network(self) -> None:
+        """Direct paths may go on for long, but nobody new is found: the next agent has a library that works."""
+        why = self._transport.failure() if self._transport is not None else ""
+        if why and not self._ended.done():
+            self._ended.set_exception(NetworkFailed(f"the network's library (zenoh) has failed: {why}"))
 
     def _maybe_refuse_name(self, seen: Seen) -> None:
         """A living member of our name that was ready before us keeps it; one that joins later refuses itself."""

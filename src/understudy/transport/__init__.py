@@ -42,6 +42,9 @@ class Transport(Protocol):
     def send(self, to: Peer, frame: bytes) -> None:
         """Give a frame to the network; never waits, never raises for an unreachable peer."""
 
+    def failure(self) -> str:
+        """Why this transport does not work any more, for good, or ""; asked once a second while it is started."""
+
     def leave(self) -> None:
         """Tell the others that this member goes, before its last frames; they report ``peer_lost``."""
 

@@ -112,6 +112,9 @@ class DirectPaths:
         else:
             self._routed.send(to, _DATA + frame)
 
+    def failure(self) -> str:
+        return self._routed.failure()
+
     def leave(self) -> None:
         self._routed.leave()
 

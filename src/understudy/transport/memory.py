@@ -57,6 +57,10 @@ class MemoryTransport:
         """Give a frame to the network; it may be lost, repeated, delayed or overtaken."""
         self._network._send(self._me, to, frame)
 
+    def failure(self) -> str:
+        """A network in memory does not fail for good."""
+        return ""
+
     def leave(self) -> None:
         """The others report ``peer_lost``, while frames still go both ways. Idempotent."""
         self._network._leave(self._me)

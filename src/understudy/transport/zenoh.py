@@ -17,6 +17,7 @@ what waits in it, would cost a third of the round trip, and would keep an interp
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -45,6 +46,7 @@ from understudy.transport.envelope import (
     seal,
     token,
 )
+from understudy.transport.pulse import Pulse, is_panic
 from understudy.transport.tls import TlsFiles
 from understudy.transport.zenoh_config import accepts_connections, is_own, read_address, why_not, zenoh_config
 
@@ -56,6 +58,10 @@ SETTLE_S = 0.3
 then so long again both the former and the new ones stand."""
 RENEW_S = 10.0
 """Declarations are renewed so often without a reason that we know of: a few small messages."""
+PROOF_S_MAX = 2.0
+"""A question that this member's own router answers takes less than a millisecond."""
+CLOSE_BROKEN_S = 1.0
+"""How long the end of a session is waited for after a panic."""
 REFUSALS_INTERVAL_S = 1.0
 """Frames that are not authentic are reported at most so often, with their number."""
 
@@ -108,6 +114,7 @@ class ZenohTransport:
         self._found = _Found()
         self._refusals = _Refusals()
         self._listener: Listener | None = None
+        self._pulse = Pulse()
         self._pid = os.getpid()
 
     # --- what the agent calls ------------------------------------------------------------------------------------
@@ -137,8 +144,14 @@ class ZenohTransport:
         else:
             self._bulk.offer(to, frame)
 
+    def failure(self) -> str:
+        """Why zenoh does not work any more, or ""; asked once a second."""
+        return self._pulse.look() if self._session is not None else ""
+
     def leave(self) -> None:
         """Take the token back: the others report ``peer_lost``, while frames still go both ways. Idempotent."""
+        if self._pulse.is_broken:
+            return  # they notice by themselves, as they notice a death
         with self._declaring:
             self._left = True
             self._take_back(self._tokens, keep=0)
@@ -158,7 +171,7 @@ class ZenohTransport:
             session, self._session = self._session, None
             self._tokens, self._ears = [], []
         if session is not None:
-            session.close()  # type: ignore[no-untyped-call]  # as above
+            _close(session, patiently=not self._pulse.is_broken)
 
     # --- what zenoh calls, from its own threads ------------------------------------------------------------------
 
@@ -265,8 +278,24 @@ class ZenohTransport:
                 with self._declaring:
                     self._take_back(self._tokens, keep=1)
                     self._take_back(self._ears, keep=1)
+                self._prove()
             except zenoh.ZError:
-                _log.debug("zenoh declares nothing: it is closing")
+                _log.debug("zenoh declares nothing: it is closing, or closed")
+            except BaseException as error:
+                if not is_panic(error):
+                    raise
+                self._pulse.panicked(error)
+                return
+
+    def _prove(self) -> None:
+        """Ask zenoh's router for what it must know: that this life is there."""
+        with self._declaring:
+            session = None if self._left else self._session
+        if session is None:
+            return
+        shown = f"{self._prefix}/live/{self._me.name}/{self._me.incarnation:016x}/**"
+        if any(reply.ok is not None for reply in session.liveliness().get(shown, timeout=PROOF_S_MAX)):
+            self._pulse.proved()
 
     def _key_of(self, peer: Peer) -> str:
         return f"{self._prefix}/to/{peer.name}/{peer.incarnation:016x}"
@@ -288,6 +317,10 @@ class ZenohTransport:
             )
         except zenoh.ZError:
             _log.debug("zenoh took no frame for %s: it is closing", to.name)
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            self._pulse.panicked(error)
 
     def _watch_seeds(self) -> None:
         """Reports the commonest mistake, which zenoh does not: seeds are there, but take no link from us."""
@@ -397,6 +430,21 @@ class _Refusals:
                 return None
             untold, self._untold, self._told_at_s = self._untold, 0, now_s
             return f"{reason} (and {untold} more refused frames before it)" if untold else reason
+
+
+def _close(session: zenoh.Session, *, patiently: bool) -> None:
+    """Close a session; not patiently: one whose library has panicked, which may never come back from it."""
+
+    def close() -> None:
+        with contextlib.suppress(zenoh.ZError):  # it was closed underneath
+            session.close()  # type: ignore[no-untyped-call]  # zenoh's stubs leave results of None open
+
+    if patiently:
+        close()
+        return
+    closing = threading.Thread(target=close, name="understudy-close", daemon=True)
+    closing.start()
+    closing.join(CLOSE_BROKEN_S)
 
 
 def _direct(handle: Callable[[zenoh.Sample], None]) -> zenoh.handlers.Callback[zenoh.Sample]:
