@@ -49,7 +49,7 @@ def table(rows: Iterable[Row]) -> list[str]:
             low, high = _spread(row, row.beside)
             ratio = f"{ratio_of(row):.2f}  ({low:.2f} to {high:.2f})"
             of_p99 = p99_us(times) / p99_us(_all(row.beside))
-            line += f"   {ratio:27}{of_p99:>7.2f}   {row.beside.name}"
+            line += f"   {ratio:27}{of_p99:>7.3g}   {row.beside.name}"
         lines.append(line)
     return lines
 
