@@ -19,7 +19,7 @@ from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Epoch, Role, Sibling, Times
 from understudy.store import OutboxRow, Owner, Reading, Transaction, codec, rows
 from understudy.store.check import View, check
-from understudy.store.codec import Index
+from understudy.store.codec import Index, decode_entry
 from understudy.store.lmdb import LmdbStore
 from understudy.store.memory import MemoryStore
 
@@ -146,6 +146,31 @@ def test_a_function_that_gives_back_its_entry_changes_nothing(store: StoreUnderT
         assert (outcome, entry) == (Outcome.UNCHANGED, primary())
         assert transaction.counts() == before
     assert store.read(key(1)).entry == primary()
+
+
+def test_what_is_set_aside_is_kept_and_counted_by_itself(store: StoreUnderTest) -> None:
+    """It is no entry any more, in no index and in no role's count; its row is there, as it was; a key that is not there
+    is nothing; and a block that raises has set nothing aside."""
+    with store.write() as transaction:
+        transaction.put(key(1), primary(backups=()))
+        transaction.put(key(2), primary())
+    with pytest.raises(ZeroDivisionError):
+        with store.write() as transaction:
+            transaction.set_aside(key(2))
+            raise ZeroDivisionError
+    with store.write() as transaction:
+        transaction.set_aside(key(1))
+        transaction.set_aside(key(3))
+        assert transaction.keys(None, 9) == [key(2)] and not transaction.keys_lacking(None, 9)
+        counts = transaction.counts()
+        assert (counts.primary, counts.unprotected, counts.quarantined) == (1, 0, 1)
+    with store.view() as view:
+        assert [(kept, decode_entry(row)) for kept, row in view.quarantined()] == [(key(1), primary(backups=()))]
+    report = check(store)
+    assert not report.problems and len(report.quarantined) == 1
+    assert (
+        report.quarantined[0].startswith(f"entry {key(1).hex()}, ") and "primary, 1 attributes" in report.quarantined[0]
+    )
 
 
 def test_an_exception_undoes_everything(store: StoreUnderTest) -> None:

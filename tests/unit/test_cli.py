@@ -387,6 +387,23 @@ def test_check_tells_a_whole_store_from_a_broken_one(capsys: pytest.CaptureFixtu
     assert "problem: outbox row 12345" in capsys.readouterr().out
 
 
+def test_check_and_status_tell_what_was_quarantined(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing while there is nothing; then its number, and what it is, without its values; the store is whole."""
+    with_store()
+    assert main(["check"]) == 0
+    assert "quarantined" not in capsys.readouterr().out
+    config = load()
+    store = open_store(config, open_directory(config))
+    with store.write() as transaction:
+        (held,) = transaction.keys(None, 9)
+        transaction.set_aside(held)
+    store.close()
+    assert main(["check"]) == 0
+    text = capsys.readouterr().out
+    assert "quarantined: 1, set aside because agents died of them twice" in text
+    assert f"quarantined: entry {held.hex()}, " in text and "the store is whole" in text
+
+
 # --- run without a cluster ------------------------------------------------------------------------------------------
 
 

@@ -256,7 +256,8 @@ def _say_start(journal: Journal, config: Config, store: LmdbStore, taken: Taken)
         journal.warn("store set aside", f"it was damaged when the machine went down; it is kept as {store.set_aside}")
     for key in sorted(taken.poisoned):
         journal.warn(
-            "entry quarantined", f"{key.hex()}: agents died of it twice; its row is kept in a note, others may hold it"
+            "entry quarantined",
+            f"{key.hex()}: agents died of it twice; `understudy check` tells what it is, others may hold it",
         )
     if taken.adopted:
         journal.say("entries adopted", f"{taken.adopted} were written here without an agent")

@@ -1,8 +1,9 @@
 """A poisoned entry: one on whose handling the agent has died twice is moved aside, so that everybody else is served.
 
 An entry that breaks an invariant, or cannot be read, ends the agent; the next life would meet it again. So the executor
-leaves the key on which it died in a note, and the next life counts. At the second death the entry goes into a note of
-its own, where a person can find it, and this member has no room for that key any more: others may hold the session.
+leaves the key on which it died in a note, and the next life counts. At the second death the entry is set aside in the
+store, where ``status`` counts it and ``understudy check`` names it, and this member has no room for that key any more:
+others may hold the session.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from understudy.store import Store, Transaction
 
 DEATHS_NOTE = "deaths"
 """How often an agent has died on a key, by the key."""
-ASIDE_NOTE = "aside "
-"""With the key in hexadecimal: the row that was moved aside."""
 DEATHS_MAX = 2
 
 _DEATHS = msgspec.msgpack.Decoder(dict[bytes, int])
@@ -39,7 +38,7 @@ def set_poison_aside(transaction: Transaction) -> frozenset[Key]:
     """Move every entry aside on which agents have died twice. Gives their keys, for the log and the executor."""
     poisoned = frozenset(key for key, count in _deaths(transaction).items() if count >= DEATHS_MAX)
     for key in sorted(poisoned):
-        transaction.set_aside(key, f"{ASIDE_NOTE}{key.hex()}")
+        transaction.set_aside(key)
     return poisoned
 
 

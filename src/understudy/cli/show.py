@@ -60,8 +60,15 @@ def counts_lines(counts: Mapping[str, int]) -> list[str]:
                 ("in the outbox", str(counts["outbox"])),
             ],
         ),
+        *_quarantined(counts["quarantined"]),
         f"store: {used / 2**20:.1f} MiB of {format_size(size)} ({100 * used / size:.1f} %)",
     ]
+
+
+def _quarantined(count: int) -> list[str]:
+    if not count:
+        return []
+    return [f"quarantined: {count}, set aside because agents died of them twice; `understudy check` names them"]
 
 
 def entry_lines(document: Mapping[str, Any]) -> list[str]:

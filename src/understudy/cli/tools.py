@@ -107,6 +107,8 @@ def check_store(flags: Mapping[str, str]) -> int:
         store.close()
     if report.counts is not None:
         _print("\n".join(counts_lines(counts_document(report.counts))))
+    for entry in report.quarantined:
+        _print(f"quarantined: {entry}")
     for problem in report.problems:
         _print(f"problem: {problem}")
     _print(f"{len(report.problems)} problems" if report.problems else "the store is whole")

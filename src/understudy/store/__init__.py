@@ -48,6 +48,8 @@ class Counts(NamedTuple):
     unprotected: int
     """Primaries that list fewer backups than the manager wants; changes under way are in the outbox besides."""
     outbox: int
+    quarantined: int
+    """Entries that were set aside because agents died of them; they are none of the above."""
     bytes_used: int
     bytes_max: int
 
@@ -70,8 +72,8 @@ class Transaction(Protocol):
 
     def remove(self, key: Key) -> None: ...
 
-    def set_aside(self, key: Key, note: str) -> None:
-        """Remove an entry, also one that cannot be decoded, and keep its row as a note."""
+    def set_aside(self, key: Key) -> None:
+        """Remove an entry, also one that cannot be decoded, and keep its row where a person can find it."""
 
     def change(self, key: Key, change: Change) -> tuple[Outcome, Entry | None]:
         """Apply a pure function to one entry; returns its outcome and what the store holds now.

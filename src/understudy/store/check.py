@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from understudy import errors, limits
 from understudy.model.entry import Entry, Key, Role
 from understudy.store import Counts, OutboxRow, rows
-from understudy.store.codec import NO_ROW, Index, State, index_rows, key_of_row
+from understudy.store.codec import NO_ROW, Index, State, decode_entry, index_rows, key_of_row
 
 _KEY_BYTES = 16
 _OUTBOX_PAGE_ROWS = 1000
@@ -40,6 +40,9 @@ class View(Protocol):
 
     def counts(self) -> Counts: ...
 
+    def quarantined(self) -> Iterator[tuple[Key, bytes]]:
+        """Key and row of each entry that was set aside."""
+
     def strays(self) -> Iterator[str]:
         """Descriptions of rows and tables that no release of this format writes."""
 
@@ -56,6 +59,8 @@ class Report(NamedTuple):
     problems: tuple[str, ...]
     counts: Counts | None
     """None when the counters themselves cannot be read."""
+    quarantined: tuple[str, ...] = ()
+    """What each entry is that was set aside: no problem of the store."""
 
 
 def check(store: Viewable) -> Report:
@@ -64,6 +69,7 @@ def check(store: Viewable) -> Report:
     Cost: decodes every entry once, and looks up each of its index rows; no more than a page of rows in memory.
     """
     problems = _Problems()
+    quarantined: tuple[str, ...] = ()
     with store.view() as view:
         try:
             expected = _check_entries(view, problems)
@@ -72,10 +78,22 @@ def check(store: Viewable) -> Report:
             for stray in view.strays():
                 problems.add(stray)
             counts = view.counts()
+            quarantined = tuple(_described(key, row) for key, row in view.quarantined())
         except errors.StoreError as error:
             problems.add(str(error))
             counts = None
-    return Report(problems.listed(), counts)
+    return Report(problems.listed(), counts, quarantined)
+
+
+def _described(key: Key, row: bytes) -> str:
+    """An entry that was set aside, without its values."""
+    what = f"entry {key.hex()}, {len(row)} bytes"
+    try:
+        entry = decode_entry(row)
+    except errors.StoreError as error:
+        return f"{what}: {error}"
+    holders = ", ".join((entry.primary, *entry.backups))
+    return f"{what}: {entry.role.name.lower()}, {len(entry.attributes)} attributes, number {entry.number}, on {holders}"
 
 
 class _Problems:

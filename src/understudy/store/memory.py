@@ -106,6 +106,7 @@ class _Contents:
         self.outbox: dict[int, OutboxRow] = {}
         self.numbers: list[int] = []
         self.notes: dict[str, bytes] = {}
+        self.aside: dict[Key, bytes] = {}
         self.owner: Owner | None = None
         self.bytes_used = 0
 
@@ -118,6 +119,7 @@ class _Contents:
         other.outbox = dict(self.outbox)
         other.numbers = list(self.numbers)
         other.notes = dict(self.notes)
+        other.aside = dict(self.aside)
         return other
 
 
@@ -174,10 +176,13 @@ class MemoryTransaction:
         if old is not None:
             self._replace(key, old, None)
 
-    def set_aside(self, key: Key, note: str) -> None:
+    def set_aside(self, key: Key) -> None:
         entry = self._contents.entries.get(key)
         if entry is not None:
-            self.set_note(note, codec.encode_entry(entry))
+            aside = self._contents.aside
+            old = aside.get(key)
+            aside[key] = codec.encode_entry(entry)
+            self._undo.append(lambda: _restore(aside, key, old))
             self.remove(key)
 
     def change(self, key: Key, change: Change) -> tuple[Outcome, Entry | None]:
@@ -299,6 +304,7 @@ class MemoryTransaction:
             ended=state.ended,
             unprotected=self.index_count(Index.LACKING),
             outbox=len(self._contents.numbers),
+            quarantined=len(self._contents.aside),
             bytes_used=self._contents.bytes_used,
             bytes_max=self._bytes_max,
         )
@@ -338,6 +344,9 @@ class MemoryTransaction:
 
     def in_index(self, index: Index, row: bytes) -> bool:
         return _between(self._contents.indexes[index], row, None, 1) == [row]
+
+    def quarantined(self) -> Iterator[tuple[Key, bytes]]:
+        yield from sorted(self._contents.aside.items())
 
     def strays(self) -> Iterator[str]:
         if sorted(self._contents.entries) != self._contents.keys:

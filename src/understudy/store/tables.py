@@ -17,6 +17,8 @@ from understudy.store.codec import NO_ROW, Index, State
 STATE = b"state"
 _OWNER = b"owner"
 _NOTE = b"note:"
+_ASIDE = b"aside:"
+"""With the key: the row of an entry that was set aside, as it was."""
 _META_PAGES = 2
 _ENTRIES = b"entries"
 _OUTBOX = b"outbox"
@@ -127,11 +129,12 @@ class LmdbTransaction:
         if raw is not None:
             self._replace(key, raw, codec.decode_entry(raw), None)
 
-    def set_aside(self, key: Key, note: str) -> None:
+    def set_aside(self, key: Key) -> None:
         raw = self._txn.get(key)
         if raw is None:
             return
-        self.set_note(note, raw)
+        self._wrote = True
+        self._txn.put(_ASIDE + key, raw, db=self._tables.meta)
         try:
             self._replace(key, raw, codec.decode_entry(raw), None)
         except errors.StoreError:
@@ -262,6 +265,7 @@ class LmdbTransaction:
             ended=state.ended,
             unprotected=self.index_count(Index.LACKING),
             outbox=self._txn.stat(tables.outbox)["entries"],
+            quarantined=sum(1 for _ in self.quarantined()),
             bytes_used=tables.bytes_used(self._txn),
             bytes_max=tables.bytes_max,
         )
@@ -306,13 +310,20 @@ class LmdbTransaction:
     def in_index(self, index: Index, row: bytes) -> bool:
         return self._txn.get(row, db=self._tables.indexes[index]) is not None
 
+    def quarantined(self) -> Iterator[tuple[Key, bytes]]:
+        cursor = self._txn.cursor(self._tables.meta)
+        more = cursor.set_range(_ASIDE)
+        while more and cursor.key().startswith(_ASIDE):
+            yield cursor.key()[len(_ASIDE) :], cursor.value()
+            more = cursor.next()
+
     def strays(self) -> Iterator[str]:
         known = {_ENTRIES, _OUTBOX, _META, *(_index_name(index) for index in Index)}
         for name in self._txn.cursor(self._tables.main).iternext(values=False):
             if name not in known:
                 yield f"there is a table {name!r}, which this release does not write"
         for name in self._txn.cursor(self._tables.meta).iternext(values=False):
-            if name not in (STATE, _OWNER) and not name.startswith(_NOTE):
+            if name not in (STATE, _OWNER) and not name.startswith((_NOTE, _ASIDE)):
                 yield f"the table of notes has a row {name!r}, which this release does not write"
 
     # --- its end ---------------------------------------------------------------------------------------------------
