@@ -330,15 +330,28 @@ def test_without_a_promise_the_first_acknowledgement_does_not_wait() -> None:
     assert [x.ticket for x in commands if isinstance(x, c.Reply)] == [1]
 
 
-def _answered_only_after(a: Turns, hold_ms: int) -> None:
+def test_an_answer_without_protection_waits_for_the_promise_too() -> None:
+    """S25: of two members one is gone, and its workers may read on: a login that they lack would log its user out
+    there (profile pair, seeds 3009 and 3096)."""
+    a = Turns("b", entries={KEY: COPY})
+    a.hears("b", m.Heartbeat(5))
+    lost(a)
+    commands = a.asked(SECOND)
+    assert a.entry.role is Role.PRIMARY
+    assert not [x for x in commands if isinstance(x, c.Reply)]
+    _answered_only_after(a, 257, protected=False)
+
+
+def _answered_only_after(a: Turns, hold_ms: int, protected: bool = True) -> None:
     promoted_ms = a.now_ms
     replies: list[c.Command] = []
     while not replies:
-        commands = a.wait(STEP_MS, hearing=("c",)) + acknowledged_by_c(a)
+        commands = a.wait(STEP_MS, hearing=("c",) if protected else ())
+        commands += acknowledged_by_c(a) if protected else []
         replies = [x for x in commands if isinstance(x, c.Reply)]
         assert a.now_ms < promoted_ms + 1_000, "nobody was answered at all"
     assert a.now_ms >= promoted_ms + hold_ms
-    assert replies == [c.Reply(1, committed(a.entry.number))]
+    assert replies == [c.Reply(1, committed(a.entry.number, protected))]
 
 
 # --- the old primary comes back -------------------------------------------------------------------------------------

@@ -29,6 +29,18 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
     assert summary.protected_writes > 200 * EACH
 
 
+@pytest.mark.parametrize(
+    ("profile", "seed"),
+    [
+        pytest.param("pair", 3096, id="S25: a renewal was answered while the lost primary's workers read on"),
+    ],
+)
+def test_a_history_that_once_failed(profile: str, seed: int) -> None:
+    """Each is named after what was wrong in it."""
+    report = run(draw(seed, profile))
+    assert report.problems == []
+
+
 def test_a_long_run_that_has_not_seen_everything_fails() -> None:
     """A kind of fact that never occurs in a thousand histories of all kinds makes the exit code 1."""
     summary = Summary()

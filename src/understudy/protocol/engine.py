@@ -460,8 +460,7 @@ class Engine:
             if event.before is not None:
                 self.members.fence(event.before.primary)
             self.replication.renew(event.key)
-            self.replication.track(event.key, entry, event.before, moves_only=True)
-            self.replication.hold(event.key, self.core.now_ms + what.hold_ms)
+            self.replication.track(event.key, entry, event.before, moves_only=True, hold_ms=what.hold_ms)
             self.directory.announce(event.key, entry.location)
         self.inquiries.promoted(event.key, entry, event.outcome)
 

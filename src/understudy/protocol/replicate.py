@@ -93,11 +93,19 @@ class Replication:
     # --- a change was stored -------------------------------------------------------------------------------
 
     def track(
-        self, key: bytes, entry: Entry, before: Entry | None, job: int | None = None, *, moves_only: bool = False
+        self,
+        key: bytes,
+        entry: Entry,
+        before: Entry | None,
+        job: int | None = None,
+        *,
+        moves_only: bool = False,
+        hold_ms: int = 0,
     ) -> Flight:
         """Send a stored change to its holders; ``job`` is answered when enough of them have it.
 
         ``moves_only``: it changed roles, not data (a promotion, a new list): no reader has to wait for it.
+        ``hold_ms``: nothing of this session is acknowledged for so long, not even as unprotected.
         """
         flight = self.flights.get(key)
         now = self._core.now_ms
@@ -119,6 +127,7 @@ class Replication:
         for holder in flight.holders(self._core.me):
             self.send(holder, key, entry)
         flight.resend_ms = now + self._core.settings.backup_timeout_ms
+        self._hold(flight, hold_ms)
         if self._wants_more(entry):
             self.protect(key, entry)
         self._evaluate(flight)
@@ -194,11 +203,10 @@ class Replication:
         if flight is not None:
             flight.acked.clear()
 
-    def hold(self, key: bytes, until_ms: int) -> None:
-        """Acknowledge no change of this flight before ``until_ms``."""
-        flight = self.flights.get(key)
-        if flight is not None:
-            flight.hold_until_ms = max(flight.hold_until_ms, until_ms)
+    def _hold(self, flight: Flight, ms: int) -> None:
+        """Acknowledge no change of this flight for so long."""
+        if ms:
+            flight.hold_until_ms = max(flight.hold_until_ms, self._core.now_ms + ms)
             self._next_tick_ms = min(self._next_tick_ms, flight.hold_until_ms)
 
     # --- who holds the copies ------------------------------------------------------------------------------
@@ -265,10 +273,9 @@ class Replication:
         contexts.move_to_end((sender, message.key))
         if len(contexts) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
             contexts.popitem(last=False)
-        if message.hold_ms:
-            self.hold(message.key, self._core.now_ms + message.hold_ms)
         flight = self.flights.get(message.key)
         if flight is not None:
+            self._hold(flight, message.hold_ms)
             flight.acked[sender] = max(flight.acked.get(sender, 0), message.number)
             if 0 < flight.confirmed == flight.number <= message.number:
                 self._to_confirm.setdefault(sender, []).append((flight.key, flight.context))
