@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 from tests.commands.transcript import START_MS, TOLD_ALL, Turns, creation, sent, told, writing
 from tests.making import CHOOSERS, KEY, LIVES, after, at_reign, backup_of, moved, new_session, place, sets, whole
@@ -153,6 +154,27 @@ def test_a_row_of_a_session_that_is_gone_is_settled() -> None:
     a = Turns("b")
     scan = c.Scan(c.ScanKind.OUTBOX, c.Recover())
     assert a.on(c.Scanned(scan, (KEY,), False, (1,), (True,)))[-1] == c.Settle((1,))
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["before the outbox was read", "afterwards"])
+def test_what_an_earlier_life_left_under_way_is_not_called_protected(is_read: bool) -> None:
+    """S12, S23: a change may be here alone that the outbox still tells of: until that has been read, who fetches the
+    session waits until its backup has it (profile copies2, seed 3007)."""
+    a = Turns(entries={KEY: moved(MINE, number=1)}, joined=False, last_view=("a", "b", "c"))
+    found(a, "b")
+    found(a, "c")
+    a.on(c.Scanned(STARTED, (KEY,), False))
+    for name in ("b", "c"):
+        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    if is_read:
+        a.on(c.Scanned(c.Scan(c.ScanKind.OUTBOX, c.Recover()), (), False))
+    commands = a.hears("c", m.Fetch(9, KEY, {}, 1))
+    assert len(sent(commands, m.Fetched)) == is_read
+    if not is_read:
+        assert sent(commands, m.Replicate) == [("b", m.Replicate(KEY, 1, whole(a.entry, a.now_ms)))]
+        commands = a.hears("b", m.Acknowledge(KEY, 1, {A: 1}))
+    ((_, fetched),) = sent(commands, m.Fetched)
+    assert not fetched.answer.unprotected
 
 
 # --- peers that join ------------------------------------------------------------------------------------------------

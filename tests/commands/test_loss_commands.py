@@ -110,6 +110,18 @@ def test_a_swept_primary_takes_another_backup() -> None:
     assert a.entry.backups == ("c",)
 
 
+def test_a_lost_holder_stays_listed_while_its_successor_lacks_something() -> None:
+    """S21, S29: c was chosen in b's place when that was lost, in the middle of a change; the sweep that comes later
+    does not give b up before c has everything (profile copies2, seed 3015)."""
+    a = Turns("b", "c").with_session()
+    a.asked(SECOND)
+    lost(a)
+    assert a.entry.backups == ("b", "c")
+    assert c.Change(KEY, c.SetBackups(("c",))) not in swept(a)
+    commands = acknowledged_by_c(a)
+    assert c.Change(KEY, c.SetBackups(("c",), ("b",))) in commands and a.entry.backups == ("c",)
+
+
 def test_a_proxy_whose_holders_are_gone_is_dropped_and_reported() -> None:
     """S29: primary and backup died and most members live: the session is gone, and that is said."""
     a = Turns("b", "c", "d", "e", entries={KEY: proxy("b", ("c",))})

@@ -96,6 +96,7 @@ class Engine:
             case c.DrainAsked():
                 self.sweeps.leave()
             case c.Started():
+                self.replication.started(event.has_entries)
                 self.parts.readers.started()
                 self.joining.start(event)
         return core.take()
@@ -321,6 +322,8 @@ class Engine:
                 self.core.emit(c.Read((key,), c.Recovered(number, marked)))
             if event.more:
                 self.core.emit(msgspec.structs.replace(event.scan, after_number=event.numbers[-1]))
+            else:
+                self.replication.recovered()
         elif isinstance(purpose, c.DiscardAll):
             if self.absence.scanned(event):
                 self.joining.discarded()

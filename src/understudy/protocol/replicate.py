@@ -88,6 +88,9 @@ class Replication:
         self._contexts: OrderedDict[tuple[str, bytes], Context] = OrderedDict()
         self._told: set[bytes] = set()
         """Keys of which users were shown, as unprotected, what no second machine has yet."""
+        self._taken_up: set[bytes] | None = None
+        """Until the outbox of earlier lives has been read, what has no flight may lack its copies all the same: these
+        keys were looked after."""
         self._next_tick_ms = 0
 
     # --- a change was stored -------------------------------------------------------------------------------
@@ -145,6 +148,14 @@ class Replication:
         self.send(member, key, entry)
         flight.resend_ms = self._core.now_ms + self._core.settings.backup_timeout_ms
 
+    def started(self, has_entries: bool) -> None:
+        """This life begins with the store of an earlier one, or with an empty one."""
+        self._taken_up = set() if has_entries else None
+
+    def recovered(self) -> None:
+        """The outbox has been read to its end."""
+        self._taken_up = None
+
     def recover(self, key: bytes, entry: Entry, number: int, marked: bool) -> None:
         """Take up a change of an earlier life that nobody may have acknowledged."""
         mine = entry.role is Role.PRIMARY or (entry.role is Role.BACKUP and entry.number == number)
@@ -161,6 +172,15 @@ class Replication:
             flight.numbers.insert(0, number)
         if marked:
             flight.marked.add(number)
+
+    def take_up(self, key: bytes, entry: Entry) -> None:
+        """Send the last change of a session whose primary is here once more, if an earlier life may have left it under
+        way: what is shown of it waits for the answer."""
+        if self._taken_up is None or key in self._taken_up:
+            return
+        self._taken_up.add(key)
+        if entry.number and key not in self.flights:
+            self.track(key, entry, None)
 
     def wait(self, job: int, key: bytes, number: int) -> bool:
         """Let ``job`` wait for a change; False if there is nothing to wait for."""
@@ -229,9 +249,12 @@ class Replication:
         return True
 
     def give_up_dead(self, key: bytes, entry: Entry) -> None:
-        """List no dead holder where nobody else can take the copy: the session counts as unprotected."""
+        """List no dead holder where nobody else can take the copy: the session counts as unprotected.
+
+        (Where there are others they may still lack something; the flight that brings it gives the dead one up.)
+        """
         kept = tuple(b for b in entry.backups if self._members.is_reachable(b))
-        if kept != entry.backups:
+        if kept != entry.backups and sum(map(self._is_good, kept)) < self._core.settings.copies_wanted:
             self._core.emit(c.Change(key, c.SetBackups(kept)))
 
     def _is_good(self, name: str) -> bool:

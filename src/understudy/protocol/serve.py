@@ -180,6 +180,7 @@ class Service:
             else:
                 self._core.emit(c.Change(key, c.DoCommit(job.id, request.commit)))
             return
+        self._replication.take_up(key, entry)
         if isinstance(request, SettleRequest):
             if not self._replication.wait(job.id, key, request.number):
                 protected = self._replication.is_protected(key, entry, request.number)

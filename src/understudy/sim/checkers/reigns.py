@@ -117,5 +117,7 @@ class Covered:
         copy = machine.store.read(key).entry
         if copy is None:
             return False
+        if copy.epoch.reign > entry.epoch.reign:
+            return True  # it had all of it, and a later primary, of which this one has not heard yet, released it
         dots = {s.dot for siblings in entry.attributes.values() for s in siblings}
         return copy.ended or (copy.has_data and all(contains(copy.context, *dot) for dot in dots))
