@@ -34,6 +34,9 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
     [
         pytest.param("copies2", 3007, id="S12, S23: what an earlier life had left under way was called protected"),
         pytest.param("copies2", 3015, id="S21: a lost backup was given up before another one had everything"),
+        pytest.param(
+            "rendezvous", 3007, id="S32: a copy was released and its note forgotten in one turn, which is no loss"
+        ),
         pytest.param("pair", 3096, id="S25: a renewal was answered while the lost primary's workers read on"),
     ],
 )

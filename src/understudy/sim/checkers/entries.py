@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from understudy import limits
-from understudy.model.entry import Entry, Role
+from understudy.model.entry import Entry, Role, covers
 from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.world import Machine, World
 from understudy.transport import Peer
@@ -78,7 +78,7 @@ class Gone:
         self._tell = tell
         self._once = once
         self._expired: dict[bytes, tuple[str, int]] = {}
-        self._dropped: list[bytes] = []
+        self._dropped: list[tuple[bytes, Entry]] = []
         self._discarding: set[Peer] = set()
         """Lives that found their store too old and gave it up as a whole."""
         self._ended: dict[bytes, None] = {}
@@ -103,9 +103,10 @@ class Gone:
         if not self._dropped:
             return
         dropped, self._dropped = self._dropped, []
-        for key in dropped:
-            if key not in self._expired and machine.me not in self._discarding:
-                self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
+        for key, copy in dropped:
+            if key in self._expired or machine.me in self._discarding or _is_let_go(machine, key, copy):
+                continue
+            self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
 
     def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
         if after is not None and after.ended:
@@ -118,7 +119,22 @@ class Gone:
             elif after is None and machine.now_ms() < before.ended_ms + machine.world.settings.forget_ms:
                 self._tell(f"{machine.name} dropped the tombstone of {key.hex()[:6]} before its time")
         elif after is None and before.role is Role.BACKUP:
-            self._dropped.append(key)  # whether it was promoted and expired it in the same turn, the facts tell
+            self._dropped.append(
+                (key, before)
+            )  # whether it was promoted and expired it in the same turn, the facts tell
+
+
+def _is_let_go(machine: Machine, key: bytes, copy: Entry) -> bool:
+    """Released and forgotten in one turn: others hold all of it, and do not count on this one."""
+    entries = (other.store.read(key).entry for other in machine.world.machines.values())
+    return any(
+        entry is not None
+        and entry.has_data
+        and entry.epoch >= copy.epoch
+        and machine.name not in (entry.primary, *entry.backups)
+        and covers(entry.context, copy.context)
+        for entry in entries
+    )
 
 
 class Bounds:
