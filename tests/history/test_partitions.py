@@ -108,13 +108,15 @@ def test_a_logout_on_one_side_of_a_cut_is_final(names: str, far: str) -> None:
 
 def test_the_smaller_side_refuses_and_serves_again_after_the_heal() -> None:
     """S39, S42: `partition = "refuse"`: the primary is alone; the two others go on without it, and what it then shows
-    is theirs."""
+    is theirs. During the cut it shows nothing, however long that lasts."""
     a = split("abc", "bc", members_expected=3)
     a.wait(300)  # until then a change may be stored, and its answer says that this is in doubt
     assert set_at(a, "a", ours=b"a") is Outcome.MINORITY
     assert set_at(a, "b", theirs=b"b") is Outcome.COMMITTED
     assert set_at(a, "c", late=b"c") is Outcome.COMMITTED
-    a.wait(6_000)
+    for _ in range(6):
+        a.wait(1_000)
+        assert a.read_in_place("a") is None
     assert set_at(a, "a", ours=b"a") is Outcome.MINORITY
     healed(a)
     assert shown(a, "a", "ours", "theirs", "late") == [None, b"b", b"c"]
