@@ -213,6 +213,19 @@ def test_who_falls_silent_is_not_waited_for() -> None:
     assert a.entry.role is Role.PRIMARY
 
 
+def test_who_comes_back_meanwhile_is_asked_too() -> None:
+    """S21, S40: b was the primary and is there again, with changes that a has not seen: a waits for its word, also when
+    the others have fallen silent (profile links, seed 3032)."""
+    a, _ = claimed()
+    ((to, ask),) = sent(a.on(c.PeerFound("b", B)), m.Ask)
+    assert to == "b"
+    lost(a, "c")
+    lost(a, "d")
+    assert a.entry is COPY
+    a.hears("b", answers(m.Verdict.PRIMARY, ask.inquiry, THEIRS))
+    assert a.entry.role is Role.BACKUP
+
+
 def test_an_answer_counts_once_and_only_to_its_question() -> None:
     """S15: an answer of an earlier inquiry, or the same one twice, does not stand for another member's."""
     a, number = claimed()

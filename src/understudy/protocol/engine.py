@@ -163,6 +163,7 @@ class Engine:
             # Cut off for a while: either side may have promoted.
             self.comparisons.begin()
             self.sweeps.recheck_now(name)
+        self.inquiries.found(name)
         self.directory.ask(name)
         self.joining.found(name)
         self._note_view()

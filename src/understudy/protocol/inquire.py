@@ -114,6 +114,12 @@ class Inquiries:
             if not inquiry.waiting:
                 self._conclude(inquiry)
 
+    def found(self, name: str) -> None:
+        """A member is there (again): what is being asked of the others is asked of it, too."""
+        for inquiry in self.open.values():
+            inquiry.waiting.add(name)
+            self._to_ask.setdefault(name, []).append(inquiry.question)
+
     def silent(self, name: str) -> None:
         """A member is suspect or lost: nobody waits for it."""
         for inquiry in list(self.open.values()):
