@@ -89,8 +89,11 @@ class Register:
                 yield written.value
 
     def shown(self, value: int | None, began_ms: int, ended_ms: int) -> None:
-        """A request in that time was shown ``value``, and told that it is protected."""
-        matching = [w for w in self.all.get(value, ()) if w.over_ms is None]
+        """A request in that time was shown ``value``, and told that it is protected.
+
+        Where several writes of it may have been shown (nothing, twice) it is not known which took effect by then.
+        """
+        matching = [w for w in self.all.get(value, ()) if w.over_ms is None or w.over_ms >= began_ms]
         for other in self.live:
             if other.value != value and other.known_ms is not None and other.known_ms < began_ms:
                 other.over_ms = ended_ms
