@@ -7,6 +7,7 @@ from tests.commands.transcript import BACKUP, START_MS, TOLD_ALL, Turns, committ
 from tests.making import KEY, LIVES, backup_of, moved, new_session, place, proxy, whole
 
 from understudy.model.commit import Outcome
+from understudy.model.entry import Epoch, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
@@ -84,6 +85,23 @@ def test_a_change_that_was_answered_unprotected_is_not_called_protected() -> Non
     assert 102 in a.marked
     unprotected = m.CommitAnswer(Outcome.COMMITTED, False, "a")
     assert a.asked(m.SettleRequest(0, KEY, 102), 3)[-1] == c.Reply(3, unprotected)
+
+
+def test_a_change_that_another_primary_has_made_void_is_not_called_protected() -> None:
+    """S12, S28: b became primary without it; also when the session has come back here since, with later changes, a slow
+    request that was shown it is told the truth (profile blink, seed 4013)."""
+    a = Turns("b", "c").with_session()
+    theirs = moved(a.entry, primary="b", backups=("a",), epoch=Epoch(2, LIVES["b"], 1))
+    a.asked(writing(2, x=b"2"), 2)
+    a._carry_out([c.Change(KEY, c.StepDown(whole(theirs, a.now_ms)))])
+    assert a.entry.primary == "b"
+    back = moved(theirs, primary="a", backups=("b",), epoch=Epoch(3, LIVES["b"], 1), number=1)
+    a.hears("b", m.Replicate(KEY, 9, whole(back, a.now_ms)))
+    assert a.entry.role is Role.PRIMARY
+    unprotected = m.CommitAnswer(Outcome.COMMITTED, False, "a")
+    assert a.asked(m.SettleRequest(0, KEY, 102), 3)[-1] == c.Reply(3, unprotected)
+    protected = m.CommitAnswer(Outcome.COMMITTED, True, "a")
+    assert a.asked(m.SettleRequest(0, KEY, 103), 4)[-1] == c.Reply(4, protected)
 
 
 def test_one_backup_of_two_does_not_protect() -> None:

@@ -91,6 +91,8 @@ class Replication:
         self._taken_up: set[bytes] | None = None
         """Until the outbox of earlier lives has been read, what has no flight may lack its copies all the same: these
         keys were looked after."""
+        self._taken_back: OrderedDict[bytes, int] = OrderedDict()
+        """Number of the last change of a session that was in flight here when another became its primary."""
         self._next_tick_ms = 0
 
     # --- a change was stored -------------------------------------------------------------------------------
@@ -195,7 +197,12 @@ class Replication:
         return True
 
     def is_protected(self, key: bytes, entry: Entry, number: int) -> bool:
-        """False if a change that nobody waits for was answered without protection, and still has none."""
+        """False if a change that nobody waits for was answered without protection, and still has none.
+
+        Also if it was in flight when another became primary: what a slow request has seen of it may be gone.
+        """
+        if number <= self._taken_back.get(key, 0):
+            return False
         flight = self.flights.get(key)
         if flight is None:
             holding = sum(self._members.is_reachable(backup) for backup in entry.backups)
@@ -214,6 +221,11 @@ class Replication:
         self._told.discard(key)
         if flight is None:
             return []
+        data = [number for number in flight.numbers if number not in flight.moves]
+        if data:
+            self._taken_back[key] = max(data)
+            if len(self._taken_back) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
+                self._taken_back.popitem(last=False)
         self._core.emit(c.Settle(tuple(flight.numbers)))
         return [w.job for w in flight.waiters]
 
