@@ -150,6 +150,8 @@ INBOX_BYTES_MAX = 64 << 20
 """The same in bytes."""
 LOG_LINES_PER_SECOND_MAX = 100
 """Further facts of that second are counted, not logged: a sweep may promote a hundred thousand sessions."""
+UNPROTECTED_COUNTED_MAX = 4_096
+"""Entries that name lost members which ``status`` looks into to count those without a living copy: some 20 ms."""
 QUARANTINED_MAX = 64
 """Keys on which an agent of this member has died; more than a few are a fault of the program, not of entries."""
 OWN_LIVES_MAX = 8

@@ -158,8 +158,13 @@ def test_a_store_is_found_again_after_it_was_closed(make: Callable[..., LmdbStor
         assert transaction.next_number() == 2
 
 
-def test_many_threads_read_and_write(store: LmdbStore) -> None:
-    """S50: each of 16 threads reads its own writes at once; nothing is lost, and the store passes its check."""
+def test_many_threads_read_and_write(make: Callable[..., LmdbStore]) -> None:
+    """S50: each of 16 threads reads its own writes at once; nothing is lost, and the store passes its check.
+
+    On a busy machine a thread may be held up in the middle of a look-up while the others go on; the pages that they
+    free meanwhile, some ten for each change, wait for it. The map has room for all 640 changes behind such a thread.
+    """
+    store = make(bytes_max=64 * MIB)
     failures: list[object] = []
 
     def work(thread: int) -> None:
@@ -177,6 +182,20 @@ def test_many_threads_read_and_write(store: LmdbStore) -> None:
     assert failures == []
     assert count(store) == 640
     assert check(store).problems == ()
+
+
+def test_a_reader_that_stands_still_is_named_when_the_store_is_full(store: LmdbStore) -> None:
+    """S50: what is freed behind it is not used again, so that a map of any size runs out; the error says since when
+    somebody has been reading, and as soon as the reader ends there is room."""
+    put(store, 0)
+    with store.view():
+        with pytest.raises(errors.StoreFull, match=r"a process has been reading since \d+ changes ago") as full:
+            for n in range(1, 10_000):
+                put(store, n % 10)
+        assert count(store) <= 10 and "bytes_max" in str(full.value)
+    for n in range(100):
+        put(store, n)
+    assert count(store) == 100
 
 
 def test_more_readers_at_once_than_lmdb_allows_by_itself(store: LmdbStore) -> None:

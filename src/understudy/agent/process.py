@@ -19,7 +19,7 @@ from understudy import limits
 from understudy.agent.inbox import Directory, Frame, Inbox, Refusal, Seen
 from understudy.agent.log import Journal
 from understudy.agent.socket import Hooks, WorkerServer, json_answer
-from understudy.agent.status import counts_document, entry_document, read_counts
+from understudy.agent.status import counted_among, entry_document
 from understudy.errors import ConfigurationError, FrameError, StoreError, TransportError
 from understudy.model.ids import KEY_BYTES
 from understudy.protocol.commands import DrainAsked, Event, Fact, FactKind, Started, Ticked
@@ -30,6 +30,8 @@ from understudy.transport import Peer, Transport
 
 TIDY_EVERY_S = 1.0
 """How often reader slots of killed workers are freed."""
+REACHABLE = ("alive", "suspect")
+"""Standings of members whose copies count: a suspect is not given up yet."""
 FIRST_WORKER_S_MIN = 10.0
 """An agent that a worker has started waits at least so long for that worker to attach."""
 
@@ -352,6 +354,7 @@ class Agent:
         """Gives the document that ``understudy status`` shows. Raises: StoreError."""
         life = self.life
         engine = self._executor.engine.describe() if self._executor is not None else {}
+        living = {life.me.name, *(m["name"] for m in engine.get("members", ()) if m["standing"] in REACHABLE)}
         return {
             "member": life.me.name,
             "cluster": life.cluster,
@@ -361,7 +364,7 @@ class Agent:
             "uptime_s": round(time.monotonic() - self._began_s, 3),
             **engine,
             "draining": self._drain_limit is not None,
-            "sessions": counts_document(read_counts(self._looks)),
+            "sessions": counted_among(self._looks, living),
             **self.server.describe(),
             "facts": dict(self.journal.counts),
         }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Collection
 from typing import Any
 
-from understudy.model.entry import RESERVED, Entry
+from understudy import limits
+from understudy.model.entry import RESERVED, Entry, Role
 from understudy.store import Counts, Reading
 from understudy.store.check import Viewable
 
@@ -14,6 +16,31 @@ def read_counts(store: Viewable) -> Counts:
     """How many entries a store holds, by what they are. Raises: StoreError."""
     with store.view() as view:
         return view.counts()
+
+
+def counted_among(store: Viewable, living: Collection[str]) -> dict[str, Any]:
+    """How many sessions this member holds, as ``counts_document``, where backups that do not live protect nothing.
+
+    ``unprotected`` counts every primary that has fewer living backups than the manager wants; ``unprotected_more`` is
+    true if there were too many entries to look into, so that there may be more. Raises: StoreError. Cost: one look-up
+    for each entry that names a lost member, up to ``UNPROTECTED_COUNTED_MAX``.
+    """
+    with store.view() as view:
+        counts, copies = view.counts(), view.state.copies
+        lost = [name for name in view.named() if name not in living]
+        seen: set[bytes] = set()
+        for name in lost:
+            seen.update(view.keys_of(name, None, limits.UNPROTECTED_COUNTED_MAX + 1 - len(seen)))
+        more = len(seen) > limits.UNPROTECTED_COUNTED_MAX
+        listed = (view.get(key) for key in sorted(seen)[: limits.UNPROTECTED_COUNTED_MAX])
+        unprotected = sum(
+            entry is not None
+            and entry.role is Role.PRIMARY
+            and len(entry.backups) >= copies > sum(name in living for name in entry.backups)
+            for entry in listed
+        )
+    counts = counts._replace(unprotected=counts.unprotected + unprotected)
+    return {**counts_document(counts), "unprotected_more": more}
 
 
 def counts_document(counts: Counts) -> dict[str, int]:

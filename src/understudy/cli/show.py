@@ -45,7 +45,7 @@ def different(member: Mapping[str, Any]) -> str:
     return f"{what}; give all members the same values"
 
 
-def counts_lines(counts: Mapping[str, int]) -> list[str]:
+def counts_lines(counts: Mapping[str, Any]) -> list[str]:
     """Gives how many sessions a member holds, by role."""
     used, size = counts["bytes_used"], counts["bytes_max"]
     return [
@@ -56,7 +56,7 @@ def counts_lines(counts: Mapping[str, int]) -> list[str]:
                 ("backup", str(counts["backup"])),
                 ("proxy", str(counts["proxy"])),
                 ("ended", str(counts["ended"])),
-                ("unprotected", str(counts["unprotected"])),
+                ("unprotected", f"{counts['unprotected']}{' or more' if counts.get('unprotected_more') else ''}"),
                 ("in the outbox", str(counts["outbox"])),
             ],
         ),

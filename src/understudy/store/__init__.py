@@ -46,7 +46,8 @@ class Counts(NamedTuple):
     proxy: int
     ended: int
     unprotected: int
-    """Primaries that list fewer backups than the manager wants; changes under way are in the outbox besides."""
+    """Primaries that list fewer backups than the manager wants (``status`` counts those too that list lost ones only);
+    changes under way are in the outbox besides."""
     outbox: int
     quarantined: int
     """Entries that were set aside because agents died of them; they are none of the above."""

@@ -30,6 +30,12 @@ class View(Protocol):
     def entries(self) -> Iterator[tuple[Key, Entry | errors.StoreError]]:
         """All entries in the order of their keys; in place of one that cannot be decoded, why not."""
 
+    def named(self) -> list[str]:
+        """The members that live entries name, in order."""
+
+    def keys_of(self, member: str, after: Key | None, limit: int) -> list[Key]:
+        """Keys of live entries that name ``member``, in order."""
+
     def index(self, index: Index) -> Iterator[bytes]: ...
 
     def index_count(self, index: Index) -> int: ...

@@ -135,6 +135,16 @@ def member_row(member: str, key: Key = b"") -> bytes:
     return member.encode() + _SEPARATOR + key
 
 
+def member_of_row(row: bytes) -> str:
+    """The name in a row of the members' index."""
+    return row.partition(_SEPARATOR)[0].decode()
+
+
+def after_member(member: str) -> bytes:
+    """The first row that a later name could have."""
+    return member.encode() + b"\x01"
+
+
 def due_row(deadline_ms: int, key: Key = b"") -> bytes:
     """Row of the deadline index; instants outside 64 bits sort at its ends."""
     return min(max(deadline_ms, 0), (1 << 64) - 1).to_bytes(_NUMBER_BYTES, "big") + key

@@ -339,6 +339,10 @@ class MemoryTransaction:
     def index(self, index: Index) -> Iterator[bytes]:
         yield from self._contents.indexes[index]
 
+    def named(self) -> list[str]:
+        """The members that live entries name, in order."""
+        return sorted({codec.member_of_row(row) for row in self._contents.indexes[Index.MEMBERS]})
+
     def index_count(self, index: Index) -> int:
         return len(self._contents.indexes[index])
 

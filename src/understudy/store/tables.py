@@ -25,6 +25,8 @@ _OUTBOX = b"outbox"
 _META = b"meta"
 _LAST = b"\xff" * 17
 """Above every key, which has 16 bytes."""
+PINNED_CHANGES_MIN = 64
+"""A reader that is so many changes behind when the map is full is worth a word: each change frees some ten pages."""
 
 
 class Tables:
@@ -66,6 +68,15 @@ class Tables:
     @property
     def all(self) -> tuple[Any, ...]:
         return (self.entries, self.outbox, self.meta, *self.indexes)
+
+    def no_page(self) -> str:
+        """Why LMDB has no page any more; a reader that stands still keeps all that were freed since it began."""
+        text = f"no page of its {self.bytes_max} bytes is left"
+        last = self.env.info()["last_txnid"]
+        behind = last - min(_seen_by_readers(self.env.readers()), default=last)
+        if behind < PINNED_CHANGES_MIN:
+            return text
+        return f"{text} (a process has been reading since {behind} changes ago: pages freed since then wait for it)"
 
     @property
     def bytes_hard(self) -> int:
@@ -163,7 +174,7 @@ class LmdbTransaction:
                     raise self._full(f"it has used {tables.bytes_used(txn)} of {tables.bytes_max} bytes")
                 txn.put(key, raw)
         except tables.map_full:
-            self._fail(f"no page of its {tables.bytes_max} bytes is left")
+            self._fail(tables.no_page())
         before = NO_ROW if old is None else rows(old, state.copies, state.forget_ms)
         after = NO_ROW if new is None else rows(new, state.copies, state.forget_ms)
         if before != after:
@@ -180,7 +191,7 @@ class LmdbTransaction:
             for index, row in new:
                 txn.put(row, b"", db=indexes[index])
         except self._tables.map_full:
-            self._fail(f"no page of its {self._tables.bytes_max} bytes is left")
+            self._fail(self._tables.no_page())
 
     def _fail(self, cause: str) -> None:
         """Raises: StoreFull, here and once more at the end of the block if it is caught inside."""
@@ -204,7 +215,7 @@ class LmdbTransaction:
         try:
             self._txn.put(codec.number_row(number), codec.outbox_value(key, False), db=self._tables.outbox)
         except self._tables.map_full:
-            self._fail(f"no page of its {self._tables.bytes_max} bytes is left")
+            self._fail(self._tables.no_page())
 
     def outbox_remove(self, numbers: Iterable[int]) -> None:
         self._wrote = True
@@ -304,6 +315,15 @@ class LmdbTransaction:
     def index(self, index: Index) -> Iterator[bytes]:
         yield from self._txn.cursor(self._tables.indexes[index]).iternext(values=False)
 
+    def named(self) -> list[str]:
+        """The members that live entries name, in order."""
+        names: list[str] = []
+        start = b""
+        while found := self._scan(self._tables.indexes[Index.MEMBERS], start, 1, values=False):
+            names.append(codec.member_of_row(found[0][0]))
+            start = codec.after_member(names[-1])
+        return names
+
     def index_count(self, index: Index) -> int:
         return int(self._txn.stat(self._tables.indexes[index])["entries"])
 
@@ -329,7 +349,7 @@ class LmdbTransaction:
     # --- its end ---------------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Raises: StoreFull, if an operation did and the block went on; what LMDB raises."""
+        """Raises: StoreFull, also if an operation did and the block went on; what LMDB raises."""
         if self._failure is not None:
             raise self._failure
         state = self.state
@@ -338,9 +358,12 @@ class LmdbTransaction:
             if now_ms - state.store_ms >= clock.RECORD_EVERY_MS:
                 state.store_ms, state.wall_ms = now_ms, clock.wall_ms()
         raw = codec.encode_state(state)
-        if raw != self._raw_state:
-            self._txn.put(STATE, raw, db=self._tables.meta)
-        self._txn.commit()
+        try:
+            if raw != self._raw_state:
+                self._txn.put(STATE, raw, db=self._tables.meta)
+            self._txn.commit()
+        except self._tables.map_full as error:
+            raise self._full(self._tables.no_page()) from error
 
     def abort(self) -> None:
         self._txn.abort()
@@ -354,6 +377,14 @@ def reindex(txn: Any, tables: Tables, state: State) -> None:
         row = rows(codec.decode_entry(raw), state.copies, state.forget_ms)
         for index, index_row in codec.index_rows(key, row):
             txn.put(index_row, b"", db=tables.indexes[index])
+
+
+def _seen_by_readers(table: str) -> Iterator[int]:
+    """Of each look-up that is under way, the last change that it sees; ``table`` is LMDB's: pid, thread, change."""
+    for line in table.splitlines()[1:]:
+        *_, seen = line.split() or ("-",)
+        if seen.isdecimal():
+            yield int(seen)
 
 
 def _index_name(index: Index) -> bytes:
