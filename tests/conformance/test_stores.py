@@ -302,7 +302,7 @@ def test_keys_of_a_member_are_those_of_live_entries_that_name_it(store: StoreUnd
         assert transaction.keys_of("a", None, 9) == [key(1), key(4)]
         assert transaction.keys_of("c", None, 9) == [key(2)]
         assert transaction.keys_of("x", None, 9) == []
-        assert transaction.named() == ["a", "b", "c"]
+        assert transaction.named() == ["a", "b", "b-1", "bb", "c"]
         transaction.put(key(1), primary(("c",)))
         assert transaction.keys_of("b", None, 9) == [key(2)]
         assert transaction.keys_of("c", None, 9) == [key(1), key(2)]
