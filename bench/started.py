@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -83,17 +83,36 @@ class Started:
         """Name -> process id."""
         return {name: process.pid for name, process in self._processes.items()}
 
+    def end(self, name: str) -> None:
+        """Ends one process in order."""
+        process = self._processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
     # --- members ----------------------------------------------------------------------------------------------------
 
-    def members(self) -> Config:
-        """Starts two members that see each other; gives the configuration for a worker of the first.
+    def directory(self, member: str) -> Path:
+        """A member's directory, made if it is not there."""
+        path = self._base / member
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
 
+    def members(self, names: Sequence[str] = MEMBERS, **settings: str) -> Config:
+        """Starts members that see each other; gives the configuration for a worker of the first.
+
+        Args:
+            settings: more variables of each of them, without their prefix and in small letters.
         Raises: StartError.
         """
-        ports = free_ports(len(MEMBERS))
+        ports = free_ports(len(names))
         secret, cluster = secrets.token_urlsafe(32), f"bench-{secrets.token_hex(6)}"
-        for name, port in zip(MEMBERS, ports, strict=True):
-            (self._base / name).mkdir(mode=0o700)
+        more = {f"UNDERSTUDY_{name.upper()}": value for name, value in settings.items()}
+        for name, port in zip(names, ports, strict=True):
+            self.directory(name)
             variables = {
                 "UNDERSTUDY_NAME": cluster,
                 "UNDERSTUDY_MEMBER": name,
@@ -101,25 +120,24 @@ class Started:
                 "UNDERSTUDY_SEEDS": ",".join(f"{HOST}:{seed}" for seed in ports),
                 "UNDERSTUDY_SECRET": secret,
                 "UNDERSTUDY_AUTOSTART": "false",
+                **more,
             }
             self._start(f"agent {name}", [sys.executable, "-m", "understudy.agent", "--quiet"], name, variables)
-            if name == MEMBERS[0]:
+            if name == names[0]:
                 environ = variables
                 os.environ["UNDERSTUDY_DIR"] = str(self._base / name)  # where a worker's process looks for it
-        for name in MEMBERS:
-            self._wait(f"agent {name}", partial(self._lacks, name))
+        for name in names:
+            self._wait(f"agent {name}", partial(self._lacks, name, len(names) - 1))
         return load(environ=environ, cwd=self._base)
 
-    def _lacks(self, name: str) -> str | None:
+    def _lacks(self, name: str, others_wanted: int) -> str | None:
         try:
             status = control.ask(self._base / name, "status")
         except AgentUnavailable as error:
             return str(error)
         others = [m for m in status.get("members", ()) if m["name"] != name]
         seen = [m for m in others if m["standing"] == "alive" and m["ready"]]
-        return (
-            None if status.get("ready") and len(seen) == len(MEMBERS) - 1 else "the members do not see each other yet"
-        )
+        return None if status.get("ready") and len(seen) == others_wanted else "the members do not see each other yet"
 
     # --- redis ------------------------------------------------------------------------------------------------------
 

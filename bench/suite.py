@@ -31,6 +31,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "growth": Part("growth.py", (), 120),
+    "store": Part("store.py", ("--seconds", "0.5"), 180),
 }
 
 

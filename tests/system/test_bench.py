@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +90,48 @@ def test_a_failover_is_measured_for_reads_and_writes() -> None:
         found = numbers(result.stdout, rf"1 +{NUMBER} +{NUMBER} +{NUMBER} +{NUMBER}   ", f"kill, {what}")
         assert found[0] == 4 and 0 < found[1] <= found[3], result.stdout
     assert "0 answers were wrong" in result.stdout and "WRONG" not in result.stdout
+
+
+def section(tmp_path: Path, file: str, *arguments: str) -> dict[str, Any]:
+    """What a benchmark hands over for the page."""
+    path = tmp_path / "section.json"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / file), *arguments, "--json", str(path)],
+        env=environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=RUN_S_MAX,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def rows(found: dict[str, Any], title: str) -> dict[str, list[Any]]:
+    """The rows of one table by their names."""
+    table = next(table for table in found["tables"] if table["title"].startswith(title))
+    return {row[0]: row[1:] for row in table["rows"]}
+
+
+def test_growth_is_counted_and_compared_with_its_model(tmp_path: Path) -> None:
+    """Simulated clusters of several sizes have a row for each operation, and messages are as the formulas say."""
+    found = section(tmp_path, "growth.py", "--members", "3", "5")
+    create, read = (rows(found, "round-robin")[name] for name in ("create", "read"))
+    assert (create[0], create[2], create[5], read[0]) == (3, 5, "0%", 0)
+    assert rows(found, "DeltaManager")["write"][2] > rows(found, "rendezvous")["write"][2] == 2
+    assert rows(found, "What a member's coming")["rendezvous: a member dies"][0] > 0
+    assert {plot["name"] for plot in found["plots"]} >= {"growth-create", "growth-memory"}
+
+
+def test_a_store_is_measured_under_workers_and_filled_again(tmp_path: Path) -> None:
+    """S50: the store's benchmark measures one of several workers, and tells whether a store that was filled, emptied
+    and filled again grew.
+    """
+    found = section(tmp_path, "store.py", "--sessions", "2000", "--seconds", "0.05", "--workers", "1", "3")
+    workers = rows(found, "One of so many workers, LocalManager")
+    assert set(workers) >= {"1, all at their pace", "3, two of them compute", "3, beside strangers that compute"}
+    assert all(figure > 0 for row in workers.values() for figure in row)
+    filled = rows(found, "Filled, expired")
+    assert [filled[name][0] for name in ("empty", "filled", "all expired", "filled a third time")] == [0, 2000, 0, 2000]
+    assert any("filling three times" in claim["what"] for claim in found["claims"])
 
 
 def numbers(table: str, pattern: str, name: str) -> list[float]:
