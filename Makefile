@@ -36,7 +36,7 @@ test: venv ## all tests: unit, property, commands, conformance, history, tidy, s
 soak: venv ## random faults from a seed on real members for 20 minutes, with an account; ARGS="--seconds 300 --seed 7"
 	@exec $(BIN)/python -m tests.system.soak $(ARGS)
 
-frameworks: venv ## the frameworks' own test suites on our backends (fetches them once); ARGS names some of Django's suites
+frameworks: venv ## the test suites of frameworks and session libraries on our backends (fetches them once); ARGS names some of Django's suites
 	@$(if $(ARGS),,$(BIN)/python -m tests.frameworks.pytest_suites)
 	@exec $(BIN)/python -m tests.frameworks.django_suites $(ARGS)
 

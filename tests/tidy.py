@@ -57,6 +57,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "understudy.django.sessions",
         "understudy.django.middleware",
         "understudy.django.cache",
+        "understudy.django.pages",
     ),
     "starlette": ("understudy.asgi",),
     "fastapi": ("understudy.asgi",),

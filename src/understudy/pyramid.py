@@ -38,7 +38,8 @@ _LOG = logging.getLogger("understudy")
 class UnderstudySessionFactory:
     """Keywords beside those of Pyramid's own factories are options of scope "request": ``absolute_timeout`` and so on.
 
-    ``timeout`` is the idle timeout, ``max_age`` the cookie's lifetime (None: until the browser is closed).
+    ``timeout`` is the idle timeout, ``max_age`` the cookie's lifetime (None: until the browser is closed). With
+    ``set_on_exception=False`` a view that raises changes nothing, whoever answers; but a logout holds.
     Raises, at the first request: ConfigurationError. Nothing is read or started before it.
     """
 
@@ -53,6 +54,7 @@ class UnderstudySessionFactory:
         httponly: bool | None = None,
         samesite: str | None = None,
         timeout: int | None = None,
+        set_on_exception: bool = True,
         **keywords: object,
     ) -> None:
         given = {
@@ -66,6 +68,7 @@ class UnderstudySessionFactory:
         }
         merged = {name: value for name, value in given.items() if value is not None} | keywords
         self._max_age_s = max_age
+        self._set_on_exception = set_on_exception
         self._runtime = Runtime(lambda: load().with_overrides("keyword", **merged))
         self.cluster = Cluster(self._runtime)
 
@@ -74,11 +77,17 @@ class UnderstudySessionFactory:
         client = self._runtime.client()
         session = client.begin(request.cookies.get(client.config.cookie_name, ""), request.environ)
         try:
-            found = PyramidSession(session, client, is_new=session.is_new, max_age_s=self._max_age_s)
+            found = PyramidSession(
+                session,
+                client,
+                is_new=session.is_new,
+                max_age_s=self._max_age_s,
+                set_on_exception=self._set_on_exception,
+            )
         except REFUSALS as error:
             raise _refused(error) from error
         request.add_response_callback(found.finish)
-        request.add_finished_callback(found.finish_late)
+        request.add_finished_callback(found.ended)
         return found
 
 
@@ -86,11 +95,15 @@ class UnderstudySessionFactory:
 class PyramidSession(MutableMapping[str, Any]):
     """``request.session``: Understudy's session with what Pyramid adds to one."""
 
-    def __init__(self, session: Session, client: Client, *, is_new: bool, max_age_s: int | None) -> None:
+    def __init__(
+        self, session: Session, client: Client, *, is_new: bool, max_age_s: int | None, set_on_exception: bool
+    ) -> None:
         self.understudy = session
         self.new = is_new
         self._client = client
         self._max_age_s = max_age_s
+        self._set_on_exception = set_on_exception
+        self._has_response = False
         self._has_failed = False
         """The last commit raised; it is not tried again."""
 
@@ -165,6 +178,9 @@ class PyramidSession(MutableMapping[str, Any]):
 
     def finish(self, request: Any, response: Any) -> None:
         """Commit, and give the response the session's headers; a refusal takes the response's place."""
+        self._has_response = True
+        if getattr(request, "exception", None) is not None:  # tests' dummy requests have none
+            self._view_raised()
         try:
             self._commit()
         except REFUSALS as error:
@@ -172,7 +188,7 @@ class PyramidSession(MutableMapping[str, Any]):
             return
         vary = ", ".join(response.headers.getall("Vary"))
         response.headers.pop("Vary", None)
-        is_https = request.scheme == "https"
+        is_https = request.environ.get("wsgi.url_scheme") == "https"
         config = self._client.config
         headers = session_headers(self.understudy, config, vary=vary, is_https=is_https, max_age_s=self._max_age_s)
         for name, value in headers:
@@ -183,6 +199,16 @@ class PyramidSession(MutableMapping[str, Any]):
         """Commit what was changed after the response had begun, or before an error."""
         if not self._has_failed:
             self._commit(late=True)
+
+    def ended(self, request: Any) -> None:
+        """Called by Pyramid when it is done with the request, also where nothing has answered an error."""
+        if not self._has_response:
+            self._view_raised()
+        self.finish_late(request)
+
+    def _view_raised(self) -> None:
+        if not self._set_on_exception:
+            self.understudy.forget_changes()
 
     def _commit(self, *, late: bool = False) -> None:
         self._has_failed = True

@@ -22,7 +22,7 @@ PLUGINS = Path(__file__).parent / "plugins"
 SRC = Path(__file__).resolve().parents[2] / "src"
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.MULTILINE)
-_ENDED = re.compile(r"^=*\s*(?:(?P<failed>\d+) failed, )?(?P<passed>\d+) passed", re.MULTILINE)
+_ENDED = re.compile(r"^=*\s*(?:\d+ failed, )?(?P<passed>\d+) passed", re.MULTILINE)
 
 
 class Outcome(NamedTuple):
@@ -43,7 +43,7 @@ def main(names: list[str]) -> int:
 
 def _run(suite: Suite) -> int:
     print(f"frameworks: {suite.name} {version(suite.name)}: {' '.join(suite.tests)}", flush=True)
-    outcome = _tested(suite, suite.tests, ["-p", suite.plugin])
+    outcome = _tested(suite, suite.tests, ["-p", suite.plugin] if suite.plugin else [])
     listed = suite.left_out.keys() | suite.fail_anyway.keys()
     if outcome.passed is None or outcome.failed - listed:
         print(outcome.said)
@@ -70,10 +70,10 @@ def _tested(suite: Suite, tests: tuple[str, ...], options: list[str]) -> Outcome
         command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-rfE", f"--rootdir={folder}"]
         command += [*options, *(test.replace("PLUGINS", str(PLUGINS)) for test in tests)]
         result = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True)
+    failed = [test.removeprefix("::") for test in _FAILED.findall(result.stdout)]  # of a file that is not below it
     ended = _ENDED.search(result.stdout)
-    failed = {test.rpartition("plugins/")[2] for test in _FAILED.findall(result.stdout)}
     passed = int(ended["passed"]) if ended else None
-    return Outcome(failed, int(ended["failed"] or 0) if ended else 0, passed, result.stdout + result.stderr)
+    return Outcome(set(failed), len(failed), passed, result.stdout + result.stderr)
 
 
 if __name__ == "__main__":

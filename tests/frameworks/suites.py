@@ -14,6 +14,9 @@ _LAST_ONE = (
 )
 _LAST_ONE += "(S02), so ours ends by clear() only"
 
+_PICKLES = "keeps what only pickle can: whole responses, and exceptions with the functions that they hold"
+_EVICTS = "looks into SimpleCache's dict, which evicts above a threshold"
+
 
 class Suite(NamedTuple):
     """Tests of one distribution."""
@@ -46,4 +49,49 @@ SUITES = (
         {"tests/test_reqctx.py::test_bad_environ_raises_bad_request": "fails under this version of Werkzeug"},
     ),
     Suite("starlette", ("tests/middleware/test_session.py",), "understudy_in_starlette", {}),
+    Suite(
+        "cachelib",
+        ("tests/test_simple_cache.py", "tests/test_redis_cache.py"),
+        "understudy_in_cachelib",
+        {
+            "tests/test_simple_cache.py::TestSimpleCache::test_threshold": _EVICTS,
+            "tests/test_simple_cache.py::TestSimpleCache::test_threshold_zero_defaults_to_500": _EVICTS,
+            "tests/test_simple_cache.py::TestSimpleCache::test_prune_old_entries": _EVICTS,
+            "tests/test_redis_cache.py::TestRedisCache::test_callable_key": "calls keys that are functions, which "
+            "RedisCache alone takes",
+            "tests/test_redis_cache.py::TestRedisCacheCheckConnection::test_unreachable_server_raises_when_enabled": ""
+            "expects an error where no redis listens",
+        },
+        places=("tests",),
+    ),
+    Suite(
+        "flask-caching",
+        tuple(f"tests/test_{part}.py" for part in ("cache", "view", "memoize", "templates", "signals", "hash_method")),
+        "understudy_in_flask_caching",
+        {
+            "tests/test_cache.py::test_cache_unlink": "is about redis",
+            "tests/test_view.py::test_cache_timeout_dynamic_via_cached_reponse": _PICKLES,
+            "tests/test_view.py::test_cached_view_http_exception": _PICKLES,
+            "tests/test_view.py::test_cached_view_http_exception_expires": _PICKLES,
+            "tests/test_view.py::test_cached_view_http_exception_runs_error_handler": _PICKLES,
+        },
+    ),
+    Suite(
+        "pyramid",
+        ("PLUGINS/pyramid_suite.py",),
+        "",
+        {
+            f"TestUnderstudySession::test_{test}": "looks at private parts of the cookie session"
+            for test in (
+                "_set_cookie_cookieval_too_long",
+                "_set_cookie_on_exception",
+                "_set_cookie_on_exception_no_request_exception",
+                "_set_cookie_options",
+                "_set_cookie_real_webob_response",
+                "changed",
+                "reissue_triggered",
+            )
+        },
+        places=(".",),
+    ),
 )

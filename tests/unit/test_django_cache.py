@@ -9,19 +9,23 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.cache import CacheKeyWarning, caches
-from django.test import override_settings
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
+from django.utils.cache import get_cache_key
 from django.utils.safestring import mark_safe
+from django.views.decorators.cache import cache_page
 from tests.django_settings import DJANGO_SETTINGS
 
 from understudy.client.member import _members
 from understudy.django import cluster
 from understudy.django.cache import SWEPT_KEYS, UnderstudyCache
 from understudy.django.runtime import RUNTIME
-from understudy.errors import ValueNotSupported
+from understudy.errors import SessionTooLarge, ValueNotSupported
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +73,56 @@ def test_values_come_back_as_what_they_were(cache: UnderstudyCache) -> None:
     with pytest.warns(CacheKeyWarning):  # as Django's caches do, so that one may go back to Memcached
         cache.set("x" * 300, 1)
         assert cache.get("x" * 300) == 1
+
+
+@override_settings(CACHES={"default": {"BACKEND": "understudy.django.cache.UnderstudyCache"}})
+def test_a_page_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``cache_page``: the view runs once until the page's time is over; headers, cookies and content are as sent."""
+    calls: list[str] = []
+
+    @cache_page(60)
+    def view(request: Any) -> HttpResponse:
+        calls.append(request.path)
+        response = HttpResponse("caf\xe9", content_type="text/x; charset=latin-1", headers={"X-Mine": "a, b"})
+        response.set_cookie("seen", 'a "b";c', max_age=7, httponly=True)
+        return response
+
+    def ask() -> Any:
+        return view(RequestFactory().get("/page"))
+
+    first, second = ask(), ask()
+    assert calls == ["/page"] and second.content == b"caf\xe9" and second.charset == "latin-1"
+    assert dict(first.items()).items() <= dict(second.items()).items() and second["X-Mine"] == "a, b"
+    assert second.cookies.output() == first.cookies.output() and second.reason_phrase == "OK"
+    key = get_cache_key(RequestFactory().get("/page"))
+    assert caches["default"].touch(key, 120)
+    later(monkeypatch, 61)
+    assert caches["default"].get(key).content == b"caf\xe9", "its time was put off, and it is a response still"
+    ask()
+    assert len(calls) == 2, "what the page varies by has lapsed"
+
+
+def test_a_page_without_a_content_type_stays_without(cache: UnderstudyCache) -> None:
+    """Nothing is added that was not sent; in coroutines, too."""
+    response = HttpResponse(status=200, reason="Fine")
+    del response["Content-Type"]
+    asyncio.run(cache.aset("page", response))
+    found = asyncio.run(cache.aget("page"))
+    assert (dict(found.items()), found.reason_phrase, found.content) == ({}, "Fine", b"")
+
+
+def test_a_page_for_which_there_is_no_room_is_served(
+    cache: UnderstudyCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log tells of it; another value is refused with an error, as its caller must know."""
+    large = "x" * 2_000_000
+    cache.set("page", HttpResponse(large))
+    asyncio.run(cache.aset("page", HttpResponse(large)))
+    assert cache.get("page") is None and caplog.text.count("was not kept") == 2
+    with pytest.raises(SessionTooLarge):
+        cache.set("value", large)
+    with pytest.raises(SessionTooLarge):
+        asyncio.run(cache.aset("value", large))
 
 
 def test_a_lock_is_given_to_one(cache: UnderstudyCache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,6 +149,35 @@ def test_a_redirect_and_an_exception_view_bring_the_cookie() -> None:
     assert "Set-Cookie" in site(redirect, status=302).headers
     assert site(fail, status=500).text == "failed"
     assert site(lambda request: request.session["n"]).text == "2"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_set_on_exception_is_pyramids(kept: bool, answered: bool) -> None:
+    """S13, S04: if False, a view that raises changes nothing, whoever answers; but a logout holds."""
+
+    def configure(config: Configurator) -> None:
+        if answered:
+            config.add_exception_view(lambda error, request: Response("sorry"), context=ZeroDivisionError)
+
+    site = Site(configure, set_on_exception=kept)
+    site(lambda request: request.session.update(n=1))
+
+    def fail(change: Callable[[Any], Any]) -> Any:
+        def view(request: Any) -> None:
+            change(request.session)
+            raise ZeroDivisionError
+
+        with contextlib.nullcontext() if answered else pytest.raises(ZeroDivisionError):
+            return site(view)
+
+    fail(lambda session: session.update(n=2))
+    assert site(lambda request: request.session.get("n")).text == ("2" if kept else "1")
+    response = fail(lambda session: session.rotate())
+    assert response is None or ("Set-Cookie" in response.headers) is kept
+    assert site(lambda request: request.session.get("n")).text == ("2" if kept else "1")
+    fail(lambda session: session.invalidate())
+    assert site(lambda request: request.session.get("n")).text == "None"
 
 
 def test_a_refusal_in_the_middle_of_a_view_is_503() -> None:

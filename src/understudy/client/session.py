@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from understudy.client.conversation import Conversation, open_session, transact
-from understudy.client.draft import shown
+from understudy.client.draft import Draft, shown
 from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
 from understudy.model import values
 from understudy.model.commit import Opening
@@ -231,6 +231,12 @@ class Session(MutableMapping[str, Any]):
             finally:
                 looking.close()
         return visit.opened
+
+    def forget_changes(self) -> None:
+        """Take back what the request has changed, but for a logout."""
+        visit = self.visit
+        visit.draft = Draft(visit.draft.stored)
+        visit.rotates, visit.fences, visit.principal, visit.creates = False, False, KEEP, False
 
     async def replace(self, cookie: str) -> None:
         """End the session that the browser's cookie opens; this one, which began without it, takes its place.

@@ -2,8 +2,9 @@
 
 ``CACHES = {"default": {"BACKEND": "understudy.django.cache.UnderstudyCache", "LOCATION": "pages"}}``; ``LOCATION`` is
 the dictionary's name (``cluster.map``). ``add`` and ``incr`` are exact, on all members together, so that locks, rate
-limits and counters hold. Values are those that a session may hold: nothing is pickled, so model instances and whole
-responses are refused (``ValueNotSupported``, a ``TypeError``); text that Django has marked as safe comes back as text.
+limits and counters hold. Values are those that a session may hold, and responses, for ``cache_page``. Nothing is
+pickled, so model instances are refused (``ValueNotSupported``, a ``TypeError``); text that Django has marked as safe comes
+back as text. A response for which there is no room is not kept, and a line in the log says so.
 
 A value lapses by the wall clock, and is removed by the sweep: each ``set`` looks at a few other keys. ``MAX_ENTRIES``
 and ``CULL_FREQUENCY`` count for nothing, as with Memcached and Redis.
@@ -11,18 +12,27 @@ and ``CULL_FREQUENCY`` count for nothing, as with Memcached and Redis.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.http import HttpResponse
 from django.utils.safestring import SafeString
 
 from understudy.client import lapsing
+from understudy.django.pages import put_together, taken_apart
 from understudy.django.runtime import cluster
+from understudy.errors import SessionTooLarge, StoreFull
 
 SWEPT_KEYS = 4
 """Looked at by each ``set``: more than it adds, so that what has lapsed becomes less, whoever asks for it."""
+
+
+RESPONSE = "response"
+"""Stands behind the end of a value that is a response taken apart."""
+_LOG = logging.getLogger("understudy")
 
 
 class _Unchanged(Exception):
@@ -47,7 +57,11 @@ class UnderstudyCache(BaseCache):  # type: ignore[misc]  # Django has no types
         return _shown(self._entries.get(self._name(key, version)), default)
 
     def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
-        self._entries[self._name(key, version)] = self._kept(value, timeout)
+        name, kept = self._name(key, version), self._kept(value, timeout)
+        try:
+            self._entries[name] = kept
+        except (SessionTooLarge, StoreFull) as error:
+            _excuse(value, error)
         if not self._to_sweep:
             self._to_sweep = list(self._entries)
         for name in self._next_to_sweep():
@@ -76,7 +90,11 @@ class UnderstudyCache(BaseCache):  # type: ignore[misc]  # Django has no types
         return _shown(await self._entries.aget(self._name(key, version)), default)
 
     async def aset(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
-        await self._entries.aset(self._name(key, version), self._kept(value, timeout))
+        name, kept = self._name(key, version), self._kept(value, timeout)
+        try:
+            await self._entries.aset(name, kept)
+        except (SessionTooLarge, StoreFull) as error:
+            _excuse(value, error)
         if not self._to_sweep:
             self._to_sweep = await self._entries.akeys()
         for name in self._next_to_sweep():
@@ -104,8 +122,11 @@ class UnderstudyCache(BaseCache):  # type: ignore[misc]  # Django has no types
         return lapsing.key_of("", self.make_and_validate_key(key, version=version))
 
     def _kept(self, value: Any, timeout: Any) -> list[Any]:
+        ends = self.get_backend_timeout(timeout)
+        if isinstance(value, HttpResponse):
+            return [taken_apart(value), ends, RESPONSE]
         # Django marks rendered fragments as safe; whoever shows one marks it anew.
-        return [str.__str__(value) if isinstance(value, SafeString) else value, self.get_backend_timeout(timeout)]
+        return [str.__str__(value) if isinstance(value, SafeString) else value, ends]
 
     def _next_to_sweep(self) -> list[str]:
         names, self._to_sweep = self._to_sweep[:SWEPT_KEYS], self._to_sweep[SWEPT_KEYS:]
@@ -125,7 +146,7 @@ class UnderstudyCache(BaseCache):  # type: ignore[misc]  # Django has no types
         def touch(stored: Any) -> list[Any]:
             if _has_lapsed(stored):
                 raise _Unchanged
-            return [stored[0], self.get_backend_timeout(timeout)]
+            return [stored[0], self.get_backend_timeout(timeout), *stored[2:]]
 
         return touch
 
@@ -150,7 +171,16 @@ def _has_lapsed(stored: Any) -> bool:
 
 def _shown(stored: Any, default: Any) -> Any:
     value = lapsing.current(stored, time.time())
-    return default if value is lapsing.MISSING else value
+    if value is lapsing.MISSING:
+        return default
+    return put_together(value) if stored[2:] == [RESPONSE] else value
+
+
+def _excuse(value: Any, error: Exception) -> None:
+    """A page is served without being kept; who sets another value is told. Raises: ``error``, for that."""
+    if not isinstance(value, HttpResponse):
+        raise error
+    _LOG.warning("a response was not kept in Django's cache: %s", error)
 
 
 def _adding_to(key: str, delta: int) -> Callable[[Any], list[Any]]:

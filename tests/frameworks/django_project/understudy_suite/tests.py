@@ -38,3 +38,33 @@ class UnderstudyCachedDbTests(djangos.CacheDBSessionTests):  # type: ignore[misc
 )
 class UnderstudyCacheTests(djangos_cache.BaseCacheTests, TestCase):  # type: ignore[misc]
     """As Django's tests of its Redis cache: nothing is culled."""
+
+
+ONE = override_settings(CACHES={"default": {"BACKEND": OURS}})
+
+
+@ONE
+class UnderstudyCacheUtilsTests(djangos_cache.CacheUtils):  # type: ignore[misc]
+    """Which page a request is answered with."""
+
+
+@ONE
+class UnderstudyHeadTests(djangos_cache.CacheHEADTest):  # type: ignore[misc]
+    """HEAD from a cached GET."""
+
+
+@ONE
+class UnderstudyLanguagesTests(djangos_cache.CacheI18nTest):  # type: ignore[misc]
+    """A page for each language."""
+
+
+@ONE
+class UnderstudyTemplateResponseTests(djangos_cache.TestWithTemplateResponse):  # type: ignore[misc]
+    """Pages that are rendered late."""
+
+
+@override_settings(
+    CACHES={"default": {"BACKEND": OURS}, "other": {"BACKEND": OURS, "LOCATION": "other", "TIMEOUT": "1"}}
+)
+class UnderstudyPagesTests(djangos_cache.CacheMiddlewareTest):  # type: ignore[misc]
+    """Django's cache middleware and ``cache_page``."""
