@@ -3,8 +3,8 @@
 ``CACHES = {"default": {"BACKEND": "understudy.django.cache.UnderstudyCache", "LOCATION": "pages"}}``; ``LOCATION`` is
 the dictionary's name (``cluster.map``). ``add`` and ``incr`` are exact, on all members together, so that locks, rate
 limits and counters hold. Values are those that a session may hold, and responses, for ``cache_page``. Nothing is
-pickled, so model instances are refused (``ValueNotSupported``, a ``TypeError``); text that Django has marked as safe comes
-back as text. A response for which there is no room is not kept, and a line in the log says so.
+pickled, so model instances are refused (``ValueNotSupported``, a ``TypeError``); text that Django has marked as safe
+comes back as text. A response for which there is no room is not kept, and a line in the log says so.
 
 A value lapses by the wall clock, and is removed by the sweep: each ``set`` looks at a few other keys. ``MAX_ENTRIES``
 and ``CULL_FREQUENCY`` count for nothing, as with Memcached and Redis.
