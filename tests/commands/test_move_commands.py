@@ -7,7 +7,7 @@ from msgspec import structs
 from tests.commands.transcript import START_MS, Turns, committed, sent, told, writing
 from tests.making import CHOOSERS, KEY, LIVES, SECRET, backup_of, commit_id, new_session, place, whole
 
-from understudy.model.commit import Commit
+from understudy.model.commit import Commit, ended
 from understudy.model.entry import Epoch, Location, Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
@@ -215,6 +215,36 @@ def test_a_tombstone_is_sent_whoever_refuses_an_older_copy() -> None:
     a.hears("b", m.Refuse(KEY, 101, place("b", ("c",), reign=2), Promise(0, 0)))
     assert sent(a.wait(120, hearing=("b", "c")), m.Replicate)
     assert c.Reply(2, committed(102)) in a.hears("b", m.Acknowledge(KEY, 102, a.entry.context))
+
+
+def test_a_tombstone_of_a_former_primary_counts_when_the_present_one_has_it() -> None:
+    """S04, S25: b was replaced by c while it was cut off, and its user logged out there: c may show the session until
+    it knows. So a, who holds it for c, takes the end, tells c, and says to b who is to be told (profile blink, seed
+    4001). From c itself it is acknowledged."""
+    theirs = new_session(1, "c", ("a",), START_MS, x=b"1")
+    copy = backup_of(structs.replace(theirs, epoch=Epoch(2, CHOOSERS["c"], 1)))
+    a = Turns("b", "c", entries={KEY: copy})
+    before = new_session(1, "b", ("a",), START_MS, x=b"1")
+    tombstone = whole(ended(before, START_MS), START_MS)
+    commands = a.hears("b", m.Replicate(KEY, 9, tombstone))
+    assert a.entry.ended
+    assert sent(commands, m.Refuse) == [("b", m.Refuse(KEY, 9, copy.location, copy.promised))]
+    assert sent(commands, m.Announce) == [("c", m.Announce(((KEY, a.entry.location),)))]
+    assert not sent(commands, m.Acknowledge)
+    assert not sent(a.hears("b", m.Replicate(KEY, 9, tombstone)), m.Acknowledge | m.Announce)
+    assert sent(a.hears("c", m.Replicate(KEY, 9, tombstone)), m.Acknowledge)
+
+
+def test_a_former_primary_waits_until_the_present_one_has_its_tombstone() -> None:
+    """S04, S12, S25: the other side of it: the user is answered when c has it, whatever b has acknowledged."""
+    a = primary("b", "c")
+    ends = Commit(commit_id(2), SECRET, ends=True)
+    a.asked(m.CommitRequest(0, KEY, ends, m.AcknowledgeMode.BACKUP), 2)
+    commands = a.hears("b", m.Refuse(KEY, 102, place("c", ("b",), reign=2), Promise(0, 0)))
+    assert [to for to, _ in sent(commands, m.Replicate)] == ["c"]
+    assert "c" in [to for to, _ in sent(a.wait(120, hearing=("b", "c")), m.Replicate)], "and again"
+    assert not [x for x in a.hears("b", m.Acknowledge(KEY, 102, a.entry.context)) if isinstance(x, c.Reply)]
+    assert c.Reply(2, committed(102)) in a.hears("c", m.Acknowledge(KEY, 102, a.entry.context))
 
 
 def test_a_session_that_moves_to_who_fetches_it_is_found() -> None:

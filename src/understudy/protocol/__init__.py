@@ -174,6 +174,7 @@ Reading order
     ``serve``      a request (``job``) from its arrival to its answer
     ``route``      where it goes next; ``locate``: where nobody knows it
     ``replicate``  a change from the primary to its backups
+    ``refusal``    when a holder refuses
     ``readers``    who may show it in place beside the primary
     ``inquire``    ask, promise, promote
     ``compare``    who knows better

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from understudy.model.commit import Outcome
-from understudy.model.entry import Entry, Promise, Role
+from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.join import STOOD_STILL_LEASES
@@ -31,6 +31,7 @@ class Engine:
         self.comparisons = self.parts.comparisons
         self.inquiries = self.parts.inquiries
         self.moves = self.parts.moves
+        self.refusals = self.parts.refusals
         self.service = self.parts.service
         self.sweeps = self.parts.sweeps
         self.directory = self.parts.directory
@@ -266,7 +267,7 @@ class Engine:
                 if entry is not None:
                     self.sweeps.watch(key, entry)
             case c.CompareOne():
-                self._compare_one(key, entry, purpose)
+                self.refusals.looked(key, entry, purpose)
             case c.Orphan():
                 self.sweeps.orphan_looked(key, entry)
             case c.AnswerCompare():
@@ -291,27 +292,10 @@ class Engine:
         if not to:
             self.comparisons.send_contribution(key, entry)
             return
-        if entry is None or to == self.core.me or to not in (entry.primary, *entry.backups):
+        if entry is None or to == self.core.me or (not entry.ended and to not in (entry.primary, *entry.backups)):
             return
         if entry.role is Role.PRIMARY or entry.number:
             self.replication.send(to, key, entry)
-
-    def _compare_one(self, key: bytes, entry: Entry | None, purpose: c.CompareOne) -> None:
-        """A copy of ours was refused: learn the whole of what the others hold, or win a higher reign."""
-        if entry is None:
-            self.service.again(self.replication.drop(key))
-            return
-        if entry.ended or entry.role is not Role.PRIMARY:
-            if entry.has_data and _is_hand_over_refused(entry, purpose):
-                self.service.again(self.replication.drop(key))
-                self.inquiries.begin(key, purpose.promised.reign)
-            return
-        if purpose.epoch <= entry.epoch and purpose.promised > Promise(entry.epoch.reign, entry.epoch.chooser):
-            self.inquiries.begin(key, purpose.promised.reign)
-            return
-        peers = [name for name in purpose.asked if name != self.core.me]
-        if not self.comparisons.ask_about(key, entry, peers, whole=True):
-            self.inquiries.begin(key)
 
     def _scanned(self, event: c.Scanned) -> None:
         purpose = event.scan.purpose
@@ -415,6 +399,8 @@ class Engine:
         outcome = event.outcome
         if outcome is Outcome.STORED:
             assert entry is not None
+            if self.refusals.ends_elsewhere(event, what):
+                return
             hold_ms = self._fenced(event.before, entry)
             self.core.send(sender, m.Acknowledge(key, what.number, entry.context, hold_ms))
             if entry.role is Role.PRIMARY and not entry.ended:
@@ -474,16 +460,3 @@ class Engine:
             waiting = self.replication.drop(event.key)
         self.comparisons.stepped_down(event)
         self.service.again(waiting)
-
-
-def _is_hand_over_refused(entry: Entry, purpose: c.CompareOne) -> bool:
-    """True if who refused stands against the hand-over that made us a backup: no reign has been won by it.
-
-    Any other refusal is of an older copy, and came late: the hand-over is under way, and goes on.
-    """
-    given = Promise(entry.epoch.reign, entry.epoch.chooser)
-    theirs = Promise(purpose.epoch.reign, purpose.epoch.chooser)
-    known = max(theirs, purpose.promised)
-    if purpose.asked[0] == entry.primary:
-        return known.reign >= given.reign and theirs != given
-    return known > given

@@ -13,6 +13,7 @@ from understudy.protocol.members import Members
 from understudy.protocol.move import Moves
 from understudy.protocol.patrol import Patrol
 from understudy.protocol.places import Directory
+from understudy.protocol.refusal import Refusals
 from understudy.protocol.replicate import Replication
 from understudy.protocol.serve import Service
 from understudy.protocol.sweep import Sweeps
@@ -33,6 +34,7 @@ class Parts:
         self.service = Service(
             self.core, self.members, self.replication, self.inquiries, self.comparisons, self.moves.served
         )
+        self.refusals = Refusals(self.core, self.replication, self.inquiries, self.comparisons, self.service)
         self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
         self.directory = Directory(self.core, self.members, self._transferred)
         self.patrol = Patrol(self.core, self.members, self.replication, self.comparisons)

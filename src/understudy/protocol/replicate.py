@@ -229,6 +229,13 @@ class Replication:
         self._core.emit(c.Settle(tuple(flight.numbers)))
         return [w.job for w in flight.waiters]
 
+    def end_at(self, key: bytes, primary: str) -> None:
+        """Another has become primary of a session that was ended here: that one has to have the tombstone."""
+        flight = self.flights.get(key)
+        if flight is not None and flight.location.primary != primary:
+            flight.location = Location(primary, (), flight.location.epoch, ended=True)
+            self._core.emit(c.Read((key,), c.Resend(primary)))
+
     def renew(self, key: bytes) -> None:
         """A new reign begins: what a holder acknowledged in an earlier one it may have given up since."""
         flight = self.flights.get(key)
