@@ -317,7 +317,7 @@ def what_is_unanswered_is_shown(patch: Patch) -> None:
 
 def a_successors_first_write_is_not_held(patch: Patch) -> None:
     """It is acknowledged while the old primary's workers may still read under their lease."""
-    patch.setattr(replicate.Replication, "hold", lambda self, key, until_ms: None)
+    patch.setattr(replicate.Replication, "_hold", lambda self, flight, ms: None)
 
 
 def a_lease_behind_a_fence_counts(patch: Patch) -> None:
