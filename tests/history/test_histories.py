@@ -38,6 +38,12 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
             "rendezvous", 3007, id="S32: a copy was released and its note forgotten in one turn, which is no loss"
         ),
         pytest.param("pair", 3096, id="S25: a renewal was answered while the lost primary's workers read on"),
+        pytest.param("delta", 3038, id="S12, S34: a leaving reader was released before its lease was over"),
+        pytest.param("refuse", 3015, id="S21: a late refusal of an older copy ended a hand-over that had been lost"),
+        pytest.param("links", 3032, id="S40: a primary that had come back meanwhile was not asked"),
+        pytest.param("blink", 4001, id="S04: a logout was answered before the present primary knew of it"),
+        pytest.param("blink", 4013, id="S12: a change that was made void by another primary was called protected"),
+        pytest.param("chaos", 3038, id="S44: an expired copy of a session whose other holders have lost their stores"),
     ],
 )
 def test_a_history_that_once_failed(profile: str, seed: int) -> None:

@@ -104,7 +104,9 @@ class Gone:
             return
         dropped, self._dropped = self._dropped, []
         for key, copy in dropped:
-            if key in self._expired or machine.me in self._discarding or _is_let_go(machine, key, copy):
+            if key in self._expired or machine.me in self._discarding or _is_orphaned(machine, copy):
+                continue
+            if _is_let_go(machine, key, copy):
                 continue
             self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
 
@@ -135,6 +137,11 @@ def _is_let_go(machine: Machine, key: bytes, copy: Entry) -> bool:
         and covers(entry.context, copy.context)
         for entry in entries
     )
+
+
+def _is_orphaned(machine: Machine, copy: Entry) -> bool:
+    """Its time is over, and who was its primary has lost its store: nobody else is left to expire it."""
+    return copy.expired(machine.now_ms()) and machine.world.machines[copy.primary].lost_store_ms >= 0
 
 
 class Bounds:
