@@ -34,8 +34,11 @@ class AiohttpSession(aiohttp_session.Session):
 
     def __init__(self, session: Session, *, max_age: int | None, replaces: bool = False) -> None:
         """``replaces``: it was asked for by ``new_session``, and what the request's cookie opens is to end."""
-        super().__init__(None, data=None, new=True, max_age=max_age)
         self.understudy = session
+        self.is_aged = False
+        """The application has given it a lifetime of its own, which the browser is to know."""
+        super().__init__(None, data=None, new=True)
+        self._max_age = max_age
         self.replaces = replaces
         self.is_sent = False
         """A response has its headers: no others will be sent."""
@@ -63,6 +66,21 @@ class AiohttpSession(aiohttp_session.Session):
     @property
     def created(self) -> int:
         return int(self.understudy.created.timestamp())
+
+    @property
+    def max_age(self) -> int | None:
+        """The lifetime of the cookie; what an application assigns is this session's idle timeout, too."""
+        return self._max_age
+
+    @max_age.setter
+    def max_age(self, value: int | None) -> None:
+        self._max_age = value
+        is_new, visit = self.understudy.is_new, self.understudy.visit
+        held_ms = -1 if is_new or visit.opened is None else visit.opened.times.idle_timeout_ms
+        age_ms = max((value or 0) * 1000, 1)
+        if value is not None and age_ms != held_ms:
+            self.is_aged = True
+            visit.idle_timeout_ms = age_ms
 
     @property
     def _changed(self) -> bool:
@@ -102,7 +120,7 @@ class UnderstudyStorage(aiohttp_session.AbstractStorage):
         **keywords: object,
     ) -> None:
         super().__init__(max_age=max_age)
-        given = {
+        given: dict[str, object] = {
             "cookie_name": cookie_name,
             "cookie_domain": domain,
             "cookie_path": path,
@@ -110,9 +128,9 @@ class UnderstudyStorage(aiohttp_session.AbstractStorage):
             "cookie_httponly": httponly,
             "cookie_samesite": samesite,
             "idle_timeout": max_age,
+            **keywords,
         }
-        merged = {name: value for name, value in given.items() if value is not None} | keywords
-        self._runtime = Runtime(lambda: load().with_overrides("keyword", **merged))
+        self._runtime = Runtime(lambda: load().with_overrides("keyword", **given))
         self.cluster = Cluster(self._runtime)
 
     @property
@@ -155,6 +173,7 @@ class UnderstudyStorage(aiohttp_session.AbstractStorage):
             vary=vary,
             is_https=request.secure,
             max_age_s=session.max_age,
+            resends=session.is_aged,
         )
         for name, value in headers:
             response.headers.add(name, value)

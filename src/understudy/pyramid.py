@@ -57,7 +57,7 @@ class UnderstudySessionFactory:
         set_on_exception: bool = True,
         **keywords: object,
     ) -> None:
-        given = {
+        given: dict[str, object] = {
             "cookie_name": cookie_name,
             "cookie_path": path,
             "cookie_domain": domain,
@@ -65,11 +65,11 @@ class UnderstudySessionFactory:
             "cookie_httponly": httponly,
             "cookie_samesite": samesite,
             "idle_timeout": timeout,
+            **keywords,
         }
-        merged = {name: value for name, value in given.items() if value is not None} | keywords
         self._max_age_s = max_age
         self._set_on_exception = set_on_exception
-        self._runtime = Runtime(lambda: load().with_overrides("keyword", **merged))
+        self._runtime = Runtime(lambda: load().with_overrides("keyword", **given))
         self.cluster = Cluster(self._runtime)
 
     def __call__(self, request: Any) -> PyramidSession:

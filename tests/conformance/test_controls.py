@@ -116,11 +116,16 @@ def test_figures_tell_what_requests_did(make: Callable[..., App], clock: Clock) 
 
 # --- the primary's indicator -----------------------------------------------------------------------------------------
 
-ATTRIBUTES: dict[str, Callable[[], Any]] = {
-    "flask": lambda: flask.request.environ,
-    "quart": lambda: quart.request.scope,
-    "pyramid": lambda: get_current_request().environ,
+ATTRIBUTES: dict[str, Callable[[Any], Any]] = {
+    "flask": lambda session: flask.request.environ,
+    "quart": lambda session: quart.request.scope,
+    "pyramid": lambda session: get_current_request().environ,
+    "starlette": lambda session: session._request.scope,
+    "litestar": lambda session: session._request.scope,
+    "django": lambda session: session.request,
+    "django asgi": lambda session: session.request,
 }
+"""Adapter -> where the attributes of the request are whose session a view has."""
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
@@ -130,9 +135,9 @@ def test_an_attribute_of_the_request_tells_who_is_primary(name: str) -> None:
     told: list[Any] = []
 
     def view(session: Any) -> str:
-        told.append(ATTRIBUTES[name]().get(INDICATOR))
+        told.append(ATTRIBUTES[name](session).get(INDICATOR))
         session.get("n")
-        told.append(ATTRIBUTES[name]().get(INDICATOR))
+        told.append(ATTRIBUTES[name](session).get(INDICATOR))
         return "seen"
 
     with MemoryCluster(3) as cluster:

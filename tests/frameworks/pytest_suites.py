@@ -68,7 +68,7 @@ def _tested(suite: Suite, tests: tuple[str, ...], options: list[str]) -> Outcome
         places = [str(PLUGINS), str(SRC), *(str(folder / place) for place in suite.places)]
         variables = {"PYTHONPATH": os.pathsep.join(places), "UNDERSTUDY_DIR": f"{directory}/m", "CI": "true"}
         command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-rfE", f"--rootdir={folder}"]
-        command += [*options, *(test.replace("PLUGINS", str(PLUGINS)) for test in tests)]
+        command += [*options, *suite.options, *(test.replace("PLUGINS", str(PLUGINS)) for test in tests)]
         result = subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True)
     failed = [test.removeprefix("::") for test in _FAILED.findall(result.stdout)]  # of a file that is not below it
     ended = _ENDED.search(result.stdout)

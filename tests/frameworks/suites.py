@@ -15,6 +15,9 @@ _LAST_ONE = (
 _LAST_ONE += "(S02), so ours ends by clear() only"
 
 _PICKLES = "keeps what only pickle can: whole responses, and exceptions with the functions that they hold"
+_CHANGED = "looks at a private part, _changed: ours has its middleware commit reads, too, as they put off the end"
+_CHOSEN = "has the application choose ids: ours are minted by us alone (S05)"
+_REDIS = "is about redis"
 _EVICTS = "looks into SimpleCache's dict, which evicts above a threshold"
 
 
@@ -32,6 +35,8 @@ class Suite(NamedTuple):
     """The same for tests that fail without Understudy as well; that is tried."""
     places: tuple[str, ...] = ()
     """Folders of it that its tests import from."""
+    options: tuple[str, ...] = ()
+    """For pytest."""
 
 
 SUITES = (
@@ -69,7 +74,7 @@ SUITES = (
         tuple(f"tests/test_{part}.py" for part in ("cache", "view", "memoize", "templates", "signals", "hash_method")),
         "understudy_in_flask_caching",
         {
-            "tests/test_cache.py::test_cache_unlink": "is about redis",
+            "tests/test_cache.py::test_cache_unlink": _REDIS,
             "tests/test_view.py::test_cache_timeout_dynamic_via_cached_reponse": _PICKLES,
             "tests/test_view.py::test_cached_view_http_exception": _PICKLES,
             "tests/test_view.py::test_cached_view_http_exception_expires": _PICKLES,
@@ -93,5 +98,28 @@ SUITES = (
             )
         },
         places=(".",),
+    ),
+    Suite(
+        "aiohttp-session",
+        tuple(
+            f"tests/test_{part}.py" for part in ("redis_storage", "cookie_storage", "http_exception", "response_types")
+        ),
+        "understudy_in_aiohttp_session",
+        {
+            "tests/test_redis_storage.py::test_create_storage_with_custom_key_factory": _CHOSEN,
+            "tests/test_cookie_storage.py::test_change_session": _EACH_CHANGE,
+            "tests/test_cookie_storage.py::test_clear_cookie_on_session_invalidation": "compares the cookie's contents",
+            "tests/test_cookie_storage.py::test_create_new_session": _CHANGED,
+            "tests/test_cookie_storage.py::test_load_existing_session": _CHANGED,
+            "tests/test_redis_storage.py::test_change_session": _EACH_CHANGE,
+            "tests/test_redis_storage.py::test_clear_cookie_on_session_invalidation": "looks for {} in redis",
+            "tests/test_redis_storage.py::test_create_new_session": _CHANGED,
+            "tests/test_redis_storage.py::test_load_bad_session": _CHANGED,
+            "tests/test_redis_storage.py::test_load_existing_session": _CHANGED,
+            "tests/test_redis_storage.py::test_no_aioredis_installed": _REDIS,
+            "tests/test_redis_storage.py::test_not_redis_provided_to_storage": _REDIS,
+            "tests/test_redis_storage.py::test_old_aioredis_version": _REDIS,
+        },
+        options=("--noconftest",),
     ),
 )

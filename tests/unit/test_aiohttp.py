@@ -16,6 +16,7 @@ from aiohttp_session import get_session, new_session
 
 from understudy.aiohttp import UnderstudyStorage, setup
 from understudy.client.member import _members
+from understudy.testing import isolated, session_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
 
@@ -114,6 +115,24 @@ def cookie(client: TestClient[Any, Any]) -> str:
     return found[0] if found else ""
 
 
+def test_a_test_clients_session_in_a_line() -> None:
+    """``session_of``: looked into, filled, and emptied by a logout, with the client's own cookies."""
+
+    async def steps(client: TestClient[Any, Any]) -> None:
+        with session_of(client) as session:
+            session["user"] = "ada"
+        assert await text(client, "/show") == "{'user': 'ada'}"
+        with session_of(client) as session:
+            assert session["user"] == "ada"
+            session["n"] = 2
+        assert await text(client, "/show") == "{'user': 'ada', 'n': 2}"
+        with session_of(client) as session:
+            session.invalidate()
+        assert cookie(client) == "" and await text(client, "/show") == "{}"
+
+    browsing(steps, application(path="/"))
+
+
 def test_new_session_is_safe_from_fixation() -> None:
     """S11: at a login the session before it ends, and nothing of it is in the new one."""
 
@@ -164,6 +183,30 @@ def test_its_keywords_count() -> None:
     keywords = {"cookie_name": "sid", "domain": "localhost", "max_age": 60, "secure": True, "httponly": False}
     app = application(samesite="Strict", absolute_timeout="1h", **keywords)
     browsing(steps, app)
+
+
+def test_a_session_may_have_a_lifetime_of_its_own() -> None:
+    """``session.max_age``, as aiohttp_session has it: the browser is told, and it lives so long unused."""
+
+    async def remember(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        session.max_age = 60 * int(request.match_info["minutes"])
+        return web.Response(text=str(session.max_age))
+
+    app = application(idle_timeout="30m")
+    app.router.add_get("/remember/{minutes}", remember)
+
+    async def steps(client: TestClient[Any, Any]) -> None:
+        await client.get("/set/1")
+        assert "Max-Age=7200" in (await client.get("/remember/120")).headers["Set-Cookie"]
+        assert "Set-Cookie" not in (await client.get("/remember/120")).headers
+        clock.advance(minutes=119)
+        assert await text(client, "/show") == "{'n': 1}"
+        clock.advance(minutes=121)
+        assert await text(client, "/show") == "{}"
+
+    with isolated() as clock:
+        browsing(steps, app)
 
 
 @pytest.mark.parametrize("install", [setup, aiohttp_session.setup])

@@ -25,7 +25,13 @@ def cookie_in(header: str, name: str) -> str:
 
 
 def session_headers(
-    session: Session, config: Config, *, vary: str, is_https: bool, max_age_s: int | None = None
+    session: Session,
+    config: Config,
+    *,
+    vary: str,
+    is_https: bool,
+    max_age_s: int | None = None,
+    resends: bool = False,
 ) -> list[tuple[str, str]]:
     """What a committed session adds to its response: ``Vary``, ``Set-Cookie``, the header for tests; each if needed.
 
@@ -33,6 +39,7 @@ def session_headers(
         vary: what the response varies by already; what is returned stands in its place.
         max_age_s: how long the cookie lives; None: until the browser is closed. A cookie with a lifetime is renewed at
             the rate at which accesses are recorded, so that it does not end before the session does.
+        resends: also a cookie that has not changed.
     """
     if not session.accessed:
         return [("Vary", vary)] if vary else []
@@ -41,7 +48,7 @@ def session_headers(
     cookie = visit.cookie_now
     if cookie is not None:
         is_renewed = bool(cookie) and max_age_s is not None and visit.renewed_ms >= config.touch_every_ms
-        if cookie != visit.cookie or is_renewed:
+        if cookie != visit.cookie or is_renewed or (resends and cookie):
             headers.append(("Set-Cookie", set_cookie(config, cookie, is_https=is_https, max_age_s=max_age_s)))
     if config.protected_header and visit.wrote:
         headers.append((PROTECTED_HEADER, "1" if session.protected else "0"))

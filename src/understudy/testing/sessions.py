@@ -7,11 +7,12 @@ The application is looked for behind the client, through its wrappers, until one
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from http.client import HTTPResponse
 from http.cookiejar import CookieJar
+from http.cookies import SimpleCookie
 from typing import Any, cast
 
 from understudy.client.cookies import cookie_in, set_cookie
@@ -20,7 +21,7 @@ from understudy.config import Config
 
 WRAPPERS = (
     "app", "application", "_app", "wsgi_app", "asgi_app", "asgi_handler", "middleware_stack", "_transport", "transport",
-    "handler", "server", "registry", "middleware", "kwargs", "config", "backend",
+    "handler", "server", "registry", "middleware", "kwargs", "config", "backend", "on_response_prepare",
 )  # fmt: skip
 """Where test clients, frameworks and middlewares keep what they wrap."""
 STEPS_MAX = 1000
@@ -31,9 +32,9 @@ STEPS_MAX = 1000
 def session_of(client: Any) -> Iterator[Any]:
     """The session of a test client's user, committed at the end of the block; its cookie is the client's from then on.
 
-    ``client`` is a test client of Starlette, FastAPI, Flask, Quart or Litestar, WebTest's ``TestApp`` (Pyramid's users
-    have it), werkzeug's ``Client``, or httpx's over an ASGI or WSGI application. What a request changes while the block
-    runs is not seen in it. Where the block raises, nothing is committed.
+    ``client`` is a test client of Starlette, FastAPI, Flask, Quart, Litestar or aiohttp, WebTest's ``TestApp``
+    (Pyramid's users have it), werkzeug's ``Client``, or httpx's over an ASGI or WSGI application. What a request changes
+    while the block runs is not seen in it. Where the block raises, nothing is committed.
 
     With Django's ``Client`` it is the ``SessionStore`` that ``client.session`` gives, saved at the end.
 
@@ -80,7 +81,7 @@ def cluster_of(client: Any) -> Cluster:
         _build_middlewares(one)
         for wrapper in WRAPPERS:
             held = getattr(one, wrapper, None)
-            waiting += held if isinstance(held, list | tuple) else held.values() if type(held) is dict else [held]
+            waiting += _parts_of(held)
         registered = getattr(one, "registeredUtilities", None)  # Pyramid's registry
         waiting += [utility.component for utility in registered()] if registered is not None else []
         waiting.append(getattr(one, "__self__", None))  # a bound method, such as a Flask application's `wsgi_app`
@@ -93,6 +94,13 @@ def _cluster_at(one: Any) -> Cluster | None:
         extensions = getattr(one, "extensions", None)
         found = extensions.get("understudy") if isinstance(extensions, dict) else None
     return found if isinstance(found, Cluster) else None
+
+
+def _parts_of(held: Any) -> list[Any]:
+    """What a wrapper holds, if it holds several things."""
+    if type(held) is dict:
+        return list(held.values())
+    return list(held) if isinstance(held, Sequence) and not isinstance(held, str | bytes) else [held]
 
 
 def _build_middlewares(one: Any) -> None:
@@ -109,6 +117,9 @@ def _cookies_of(client: Any, config: Config) -> tuple[str, Callable[[str], objec
         held = client.get_cookie(name)
         value = str(held.value) if held is not None else ""
         return value, lambda cookie: client.set_cookie(name, cookie) if cookie else client.delete_cookie(name)
+    jar = getattr(getattr(client, "session", None), "cookie_jar", None)
+    if hasattr(jar, "filter_cookies"):
+        return _cookies_in_aiohttp(jar, client.make_url(config.cookie_path), config)
     for place in ("cookiejar", "cookie_jar", "cookies"):  # WebTest's, Quart's, httpx's
         found = getattr(client, place, None)
         jar = getattr(found, "jar", found)
@@ -127,6 +138,16 @@ def _cookies_in(jar: CookieJar, address: str, config: Config) -> tuple[str, Call
         jar.extract_cookies(cast(HTTPResponse, _Response(line)), request)
 
     return cookie_in(request.get_header("Cookie") or "", config.cookie_name), put
+
+
+def _cookies_in_aiohttp(jar: Any, url: Any, config: Config) -> tuple[str, Callable[[str], object]]:
+    """The same for aiohttp's jar."""
+    held = jar.filter_cookies(url).get(config.cookie_name)
+
+    def put(cookie: str) -> None:
+        jar.update_cookies(SimpleCookie(set_cookie(config, cookie, is_https=url.scheme == "https")), url)
+
+    return held.value if held is not None else "", put
 
 
 def _address_of(client: Any) -> str:
