@@ -33,8 +33,8 @@ def session_of(client: Any) -> Iterator[Any]:
     """The session of a test client's user, committed at the end of the block; its cookie is the client's from then on.
 
     ``client`` is a test client of Starlette, FastAPI, Flask, Quart, Litestar or aiohttp, WebTest's ``TestApp``
-    (Pyramid's users have it), werkzeug's ``Client``, or httpx's over an ASGI or WSGI application. What a request changes
-    while the block runs is not seen in it. Where the block raises, nothing is committed.
+    (Pyramid's users have it), werkzeug's ``Client``, or httpx's over an ASGI or WSGI application. What a request
+    changes while the block runs is not seen in it. Where the block raises, nothing is committed.
 
     With Django's ``Client`` it is the ``SessionStore`` that ``client.session`` gives, saved at the end.
 
