@@ -104,6 +104,22 @@ def test_a_change_that_another_primary_has_made_void_is_not_called_protected() -
     assert a.asked(m.SettleRequest(0, KEY, 103), 4)[-1] == c.Reply(4, protected)
 
 
+def test_a_backup_that_is_back_protects_what_it_has_acknowledged_since() -> None:
+    """S12: it was away while changes were answered without protection. That it is there again, or that one of its
+    frames came late, proves nothing of them, nor does a change of the list (profile pair, seed 3137)."""
+    a = Turns("b").with_session()
+    a.on(c.PeerLost("b", LIVES["b"]))
+    for number in (2, 3):
+        a.asked(writing(number, x=b"2"), number)
+    scans = [x for x in a.on(c.PeerFound("b", LIVES["b"])) if isinstance(x, c.Scan)]
+    for scan in scans:
+        a.on(c.Scanned(scan, () if isinstance(scan.purpose, c.CompareAll | c.Recover) else (KEY,), False))
+    settle = m.SettleRequest(0, KEY, 102)
+    assert a.asked(settle, 4)[-1] == c.Reply(4, m.CommitAnswer(Outcome.COMMITTED, False, "a"))
+    a.hears("b", m.Acknowledge(KEY, a.entry.number, dict(a.entry.context)))
+    assert a.asked(settle, 5)[-1] == c.Reply(5, m.CommitAnswer(Outcome.COMMITTED, True, "a"))
+
+
 def test_one_backup_of_two_does_not_protect() -> None:
     """S12: with two copies wanted, a reader is told while only one of the backups is there."""
     a = Turns("b", "c", copies=2, entries={KEY: new_session(1, "a", ("b", "c"), START_MS, x=b"1")})

@@ -37,6 +37,7 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param(
             "rendezvous", 3007, id="S32: a copy was released and its note forgotten in one turn, which is no loss"
         ),
+        pytest.param("pair", 3137, id="S12: a backup that was away protected what it had never seen"),
         pytest.param("pair", 3096, id="S25: a renewal was answered while the lost primary's workers read on"),
         pytest.param("delta", 3038, id="S12, S34: a leaving reader was released before its lease was over"),
         pytest.param("refuse", 3015, id="S21: a late refusal of an older copy ended a hand-over that had been lost"),

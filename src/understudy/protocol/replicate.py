@@ -197,18 +197,25 @@ class Replication:
         return True
 
     def is_protected(self, key: bytes, entry: Entry, number: int) -> bool:
-        """False if a change that nobody waits for was answered without protection, and still has none.
+        """False if fewer holders than there shall be have a change that nobody waits for: it was answered without
+        protection, or only the list has changed, and those whom it names have not got everything yet.
 
         Also if it was in flight when another became primary: what a slow request has seen of it may be gone.
         """
         if number <= self._taken_back.get(key, 0):
             return False
         flight = self.flights.get(key)
-        if flight is None:
-            holding = sum(self._members.is_reachable(backup) for backup in entry.backups)
-            return holding >= max(1, self._core.settings.copies)
-        # Also while only the list has changed: the data may be with us alone until those whom it names have it.
-        return not any(n <= number for n in flight.numbers)
+        if flight is not None and any(n <= number for n in flight.numbers):
+            return False
+        holding = (b for b in entry.backups if self._members.is_reachable(b) and not self._may_lack(key, b, number))
+        return sum(1 for _ in holding) >= max(1, self._core.settings.copies)
+
+    def _may_lack(self, key: bytes, holder: str, number: int) -> bool:
+        """True if a listed holder has not said that it has a change, and was not known to have it before."""
+        flight = self.flights.get(key)
+        if flight is not None and flight.acked.get(holder, -1) >= number:
+            return False
+        return key in self._told or (flight is not None and holder in flight.newcomers)
 
     def newest(self, key: bytes) -> int:
         """Number of the newest change in flight of a session, or 0."""
@@ -392,7 +399,8 @@ class Replication:
     def _finish(self, flight: Flight, protected: int) -> None:
         if flight.numbers or flight.waiters or self.flights.get(flight.key) is not flight:
             return
-        self._told.discard(flight.key)
+        if protected >= flight.number:
+            self._told.discard(flight.key)
         location = flight.location
         if location.primary != self._core.me:
             if self.readers.enabled and any(flight.lacks(h, self._core.me) for h in self._reachable(flight)):
