@@ -130,6 +130,7 @@ def _forget(entry: Entry | None, epoch: Epoch, now_ms: int) -> tuple[Outcome, En
         return Outcome.UNCHANGED, entry
     deadline = entry.times.deadline_ms
     slack_ms = max(1_000, entry.times.idle_timeout_ms // IDLE_SLACK)
-    if entry.role is Role.BACKUP and deadline is not None and now_ms < deadline - slack_ms:
+    if entry.role is Role.BACKUP and (deadline is None or now_ms < deadline - slack_ms):
+        # Its time is not over, or never will be: nobody has rightly expired it. Who does not know it has lost it.
         return Outcome.REFUSED, entry
     return Outcome.REMOVED, None
