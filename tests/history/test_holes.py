@@ -124,8 +124,8 @@ def test_a_primary_that_has_lost_a_change(cluster: Cluster) -> None:
     "idle_timeout_ms", [10**9, 0], ids=["a session", "a part of a dictionary, which never expires"]
 )
 def test_a_primary_that_has_lost_a_session(cluster: Cluster, idle_timeout_ms: int) -> None:
-    """S18, S27: it says that it does not know it. Its time is not over, so nobody can have expired it: it lives on, from
-    the copy."""
+    """S18, S27: it says that it does not know it. Its time is not over, so nobody has expired it: it lives on, from the
+    copy."""
     key = cluster.keys[0]
     backup = holder(cluster, key, Role.BACKUP)
     for name in ("a", backup):
