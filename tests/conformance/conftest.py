@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.conformance.adapter_apps import ADAPTERS, App
+from tests.conformance.adapter_apps import ADAPTERS
+from tests.conformance.app import App
 
 from understudy.client.member import _members
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.conformance.adapter_apps import App, browse, meanwhile, setting, shown
+from tests.conformance.app import App, browse, meanwhile, setting, shown
 
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry

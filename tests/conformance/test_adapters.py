@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.agents import Line, ScriptedAgent
-from tests.conformance.adapter_apps import App, Boom, browse, meanwhile, setting, shown
+from tests.conformance.app import App, Boom, browse, meanwhile, setting, shown
 
 from understudy.errors import ConfigurationError, ValueNotSupported
 from understudy.model.commit import Outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 import quart
 from aiohttp.test_utils import make_mocked_request
 from pyramid.threadlocal import get_current_request
-from tests.conformance.adapter_apps import ADAPTERS, App, browse, setting, shown
+from tests.conformance.adapter_apps import ADAPTERS
+from tests.conformance.app import App, browse, setting, shown
 
 from understudy.aiohttp import UnderstudyStorage
 from understudy.testing import Clock, MemoryCluster, isolated
@@ -112,6 +114,29 @@ def test_figures_tell_what_requests_did(make: Callable[..., App], clock: Clock) 
     assert 0 < figures.commit_ms <= figures.request_ms and 0 < figures.last_commit_ms <= figures.commit_ms
     app.cluster().reset_statistics()
     assert app.cluster().statistics().requests == 0
+
+
+def test_later_commits_count_in_both_times(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request's time is never less than that of its commits, also where one of them comes after the first byte."""
+    now_s = 0.0
+
+    def tick() -> float:
+        nonlocal now_s
+        now_s += 1.0
+        return now_s
+
+    monkeypatch.setattr(time, "perf_counter", tick)
+    app = ADAPTERS["wsgi generator"]()
+
+    def stream(session: Any) -> Iterator[str]:
+        session["n"] = 1
+        yield "first"
+        session["n"] = 2
+
+    app.get(stream)
+    figures = app.cluster().statistics()
+    assert figures.used == 1 and figures.commit_ms > figures.last_commit_ms == 1000.0
+    assert figures.request_ms == figures.commit_ms + 1000.0, "the one tick from the beginning to the first commit"
 
 
 # --- the primary's indicator -----------------------------------------------------------------------------------------

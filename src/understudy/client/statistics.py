@@ -26,7 +26,7 @@ class Figures(NamedTuple):
     failed: int = 0
     """That could not commit what they wanted."""
     request_ms: float = 0.0
-    """From the beginning to the end of the commit, of all that used their session."""
+    """From the beginning to the end of the commit, of all that used their session; and later commits of theirs."""
     commit_ms: float = 0.0
     """Of that, in the commit at the end; near nothing where nothing was changed."""
     last_commit_ms: float = 0.0
@@ -83,6 +83,8 @@ class Statistics:
                 self._used += 1
                 self._request_s += now_s - visit.began_s
                 visit.began_s = 0.0
+            else:
+                self._request_s += self._last_commit_s
             if visit.wrote and not visit.counted:
                 visit.counted = True
                 self._wrote += 1
