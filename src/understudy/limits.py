@@ -50,7 +50,13 @@ SIBLINGS_MAX = 64
 RECENT_COMMITS_MAX = 16
 """Commit ids an entry remembers: more than the commits of one session that can be unanswered at once in practice."""
 CONTEXT_INCARNATIONS_MAX = 64
-"""Incarnations in one entry's context before the oldest carrier-less ones leave it."""
+"""Incarnations in one entry's context, where each attribute was written lately: those below, and the members' own."""
+CONTEXT_FINISHED_FROM = 16
+"""Incarnations in a context from which on those are looked for that have ended for good."""
+CONTEXT_OVER_MAX = 32
+"""Of those, so many are remembered in the context itself, until every copy knows."""
+LIVES_OVER_MAX = 256
+"""Incarnations of which a member notes since when it has seen nothing; a few for each restart of a member."""
 MAP_PARTS = 256
 """Entries that a replicated dictionary spreads its keys over: each is replicated by itself, and a key that was never
 set costs one question to all until its part exists."""

@@ -20,6 +20,7 @@ from understudy.errors import StoreError
 from understudy.model.entry import Key, Role
 from understudy.protocol.absence import ALIVE_NOTE, SINCE_NOTE
 from understudy.protocol.commands import Started
+from understudy.protocol.lives import OVER_NOTE
 from understudy.store import Owner, Store, Transaction
 from understudy.store.lmdb import LmdbStore
 
@@ -47,12 +48,14 @@ class Taken(NamedTuple):
     """When an earlier life was noted to live last, on the store clock; 0: never."""
     since_ms: int = 0
     """Since when it had been there without a long gap; 0: not known."""
+    over: bytes = b""
+    """What it had noted of other lives that seem over."""
     poisoned: frozenset[Key] = frozenset()
     """Entries on which earlier lives have died; they were moved aside."""
 
     def started(self, expects_peers: bool) -> Started:
         """What the engine is told of it."""
-        return Started(self.last_view, self.has_entries, expects_peers, self.alive_ms, self.since_ms)
+        return Started(self.last_view, self.has_entries, expects_peers, self.alive_ms, self.since_ms, self.over)
 
 
 def open_store(config: Config, directory: Path, *, read_only: bool = False) -> LmdbStore:
@@ -84,13 +87,14 @@ def take_over(store: Store, member: str, incarnation: int) -> Taken:
         transaction.set_note(LIVES_NOTE, msgspec.msgpack.encode([*lives, incarnation][-limits.OWN_LIVES_MAX :]))
         alive_ms, since_ms = (int(transaction.note(name) or b"0") for name in (ALIVE_NOTE, SINCE_NOTE))
         poisoned = set_poison_aside(transaction)
+        over = transaction.note(OVER_NOTE) or b""
         view = (transaction.note(VIEW_NOTE) or b"").decode().split()
         has_entries = bool(transaction.keys(None, 1))
         adopting = adopting and has_entries
         if adopting:
             transaction.set_note(ADOPTING_NOTE, b"1")
     adopted = _adopt_all(store) if adopting else 0
-    return Taken(frozenset(lives), tuple(view), has_entries, adopted, alive_ms, since_ms, poisoned)
+    return Taken(frozenset(lives), tuple(view), has_entries, adopted, alive_ms, since_ms, over, poisoned)
 
 
 def give_back(store: Store) -> None:

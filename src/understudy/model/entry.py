@@ -7,15 +7,21 @@ reboots and never jumps); between members they travel as ages, see ``delta``.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
+
+from understudy import limits
 
 Key = bytes
 """16 bytes: keyed hash of application and locator; names a session in stores and messages."""
 
 Context = dict[int, int]
 """Incarnation of a primary -> its highest commit number that a copy has seen."""
+
+OVER = (1 << 63) - 1
+"""In place of that number: the incarnation has ended long ago, and all of it has been seen. See ``finished``."""
 
 RESERVED = "\x00"
 """First character of the names that belong to us; an application's attribute name never starts with it."""
@@ -203,8 +209,12 @@ def contains(context: Context, incarnation: int, number: int) -> bool:
 
 
 def covers(context: Context, base: Context) -> bool:
-    """True if everything that ``base`` has seen, ``context`` has seen too."""
-    return all(context.get(incarnation, 0) >= number for incarnation, number in base.items())
+    """True if everything that ``base`` has seen, ``context`` has seen too. (Who names an incarnation no more has seen
+    the end of it.)"""
+    for incarnation, number in base.items():
+        if context.get(incarnation, 0) < number and (number != OVER or incarnation in context):
+            return False
+    return True
 
 
 def united(left: Context, right: Context) -> Context:
@@ -213,4 +223,25 @@ def united(left: Context, right: Context) -> Context:
     for incarnation, number in right.items():
         if joined.get(incarnation, 0) < number:
             joined[incarnation] = number
-    return joined
+    return joined if len(joined) <= limits.CONTEXT_OVER_MAX else bounded(joined)
+
+
+def finished(context: Context, incarnations: Iterable[int]) -> Context:
+    """``context`` having seen the last of ``incarnations``: of them nothing is carried, and nothing new can come.
+
+    That they are over is remembered for a while, so that it reaches all copies as any news does, and a copy that still
+    carries a value of theirs has lost it by that; then they leave the context.
+    """
+    return bounded({**context, **dict.fromkeys((i for i in incarnations if i in context), OVER)})
+
+
+def bounded(context: Context) -> Context:
+    """``context`` with no more than ``CONTEXT_OVER_MAX`` incarnations that are over, those that came into it last."""
+    over = [incarnation for incarnation, number in context.items() if number == OVER]
+    left = set(over[: max(0, len(over) - limits.CONTEXT_OVER_MAX)])
+    return {i: n for i, n in context.items() if i not in left} if left else context
+
+
+def going(context: Context) -> list[tuple[int, int]]:
+    """What two copies must agree on, in order: which incarnations are over they tell each other in passing."""
+    return sorted(item for item in context.items() if item[1] != OVER)

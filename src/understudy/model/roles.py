@@ -13,6 +13,7 @@ import msgspec
 from understudy.model.commit import Outcome, ended
 from understudy.model.delta import Delta, applies, times_of, with_merged
 from understudy.model.entry import (
+    OVER,
     Entry,
     Epoch,
     Location,
@@ -20,6 +21,7 @@ from understudy.model.entry import (
     Role,
     changed_role,
     contains,
+    finished,
     role_at,
 )
 
@@ -219,7 +221,7 @@ def stepped_down(
         for s in siblings
         if not contains(whole.context, s.incarnation, s.number)
     }
-    mine = [(i, n) for i, n in entry.context.items() if not contains(whole.context, i, n)]
+    mine = [(i, n) for i, n in entry.context.items() if not contains(whole.context, i, n) and n != OVER]
     nobody_answered = all(i in incarnations and n in unanswered for i, n in [*lacking, *mine])
     if nobody_answered and mine:
         entry = msgspec.structs.replace(
@@ -249,6 +251,17 @@ def contributed(entry: Entry, delta: Delta, number: int, now_ms: int) -> Changed
     if merged.context == entry.context:
         return Outcome.UNCHANGED, entry
     return Outcome.STORED, msgspec.structs.replace(merged, number=number)
+
+
+def lives_finished(entry: Entry, incarnations: Iterable[int]) -> Changed:
+    """The primary's entry without what it knows of incarnations that are over, as far as it carries nothing of them."""
+    if entry.role is not Role.PRIMARY or entry.ended:
+        return Outcome.UNCHANGED, entry
+    carried = {s.incarnation for siblings in entry.attributes.values() for s in siblings}
+    context = finished(entry.context, [i for i in incarnations if i not in carried])
+    if context == entry.context:
+        return Outcome.UNCHANGED, entry
+    return Outcome.STORED, msgspec.structs.replace(entry, context=context)
 
 
 def released(entry: Entry, member: str, epoch: Epoch) -> Changed:

@@ -183,6 +183,7 @@ Reading order
     ``places``     who knows where sessions are
     ``patrol``     what nothing else has noticed; where backups would be better (``shares``)
     ``agreement``  members that are configured otherwise
+    ``lives``      agents that are over for long leave the contexts
     ``absence``    a store that was away for too long
     ``join``       from a start, or a pause, to ready
     ``changes``    which pure function of ``model`` each ``Change`` names

@@ -13,7 +13,7 @@ import msgspec
 
 from understudy.model import roles
 from understudy.model.commit import Commit, Outcome, Stamp, applied, created, refusal, touched
-from understudy.model.entry import Context, Entry, Epoch, Role, covers
+from understudy.model.entry import OVER, Context, Entry, Epoch, Role, covers
 from understudy.protocol import commands as c
 
 IDLE_SLACK = 10
@@ -35,9 +35,12 @@ class Environment(NamedTuple):
 def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:
     """Apply the change that ``what`` names. A number is drawn only if the change is made."""
     outcome, changed = _performed(what, entry, env)
+    if changed is not None:
+        # Whatever this life commits would be taken for seen and dropped. The next one begins with another number.
+        assert changed.context.get(env.settings.incarnation) != OVER, "this life was taken for one that is over"
     if not env.settings.everywhere or changed is None or changed.role is not Role.BACKUP:
         return outcome, changed
-    if entry is None or changed.context != entry.context:
+    if entry is None or _brings_news(entry, changed):
         # What it shows from now on, others who read it may lack.
         changed = msgspec.structs.replace(changed, unconfirmed=True)
     return outcome, changed
@@ -84,6 +87,8 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
             return roles.contributed(entry, delta, env.next_number(), now)
         case c.Outbid(promise=promise):
             return roles.outbid(entry, promise)
+        case c.FinishLives(incarnations=incarnations):
+            return roles.lives_finished(entry, incarnations)
         case c.ReleaseCopy(epoch=epoch):
             return roles.released(entry, me, epoch)
         case c.ConfirmCopy(context=context):
@@ -106,6 +111,14 @@ def _commit(
             return refused, entry
         return applied(entry, commit, unnumbered._replace(number=env.next_number()))
     return created(commit, unnumbered._replace(number=env.next_number()), backups, settings.chooser)
+
+
+def _brings_news(entry: Entry, changed: Entry) -> bool:
+    """True if a copy shows something else now, or may; which incarnations are over is nothing that anybody is shown."""
+    if changed.context == entry.context:
+        return False
+    numbers = changed.context.items()
+    return changed.attributes != entry.attributes or any(n != OVER and entry.context.get(i) != n for i, n in numbers)
 
 
 def _confirm(entry: Entry, context: Context) -> tuple[Outcome, Entry]:

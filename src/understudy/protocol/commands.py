@@ -111,6 +111,12 @@ class Outbid(Struct, frozen=True, gc=False):
     promise: Promise
 
 
+class FinishLives(Struct, frozen=True, gc=False):
+    """roles.lives_finished."""
+
+    incarnations: tuple[int, ...]
+
+
 class ReleaseCopy(Struct, frozen=True, gc=False):
     """roles.released."""
 
@@ -151,6 +157,7 @@ What = (
     | GivePromise
     | Promote
     | SetBackups
+    | FinishLives
     | HandOver
     | StepDown
     | TakeContribution
@@ -403,6 +410,8 @@ class Started(Struct, frozen=True, gc=False):
     """When an earlier life was noted to live last, on the store clock; 0: never."""
     since_ms: int = 0
     """Since when there was no gap longer than ``forget_ms`` before that; 0: not known."""
+    over: bytes = b""
+    """What an earlier life had noted of incarnations that seem over, see ``lives``."""
 
 
 class PeerFound(Struct, frozen=True, gc=False):

@@ -99,6 +99,7 @@ class Engine:
             case c.Started():
                 self.replication.started(event.has_entries)
                 self.parts.readers.started()
+                self.parts.lives.start(event.over)
                 self.joining.start(event)
         return core.take()
 
@@ -355,6 +356,8 @@ class Engine:
                 if event.outcome is Outcome.STORED and entry is not None:
                     self.replication.backups_set(key, entry, event.before, released)
                     self.directory.announce(key, entry.location)
+            case c.FinishLives():
+                self.patrol.finished(event)
             case c.HandOver(to=to, moves=moves):
                 if event.outcome is Outcome.STORED and entry is not None:
                     self.core.tell(c.FactKind.MOVED if moves else c.FactKind.HANDED_OVER, key, to)

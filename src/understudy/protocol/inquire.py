@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from understudy.model.commit import Outcome
 from understudy.model.delta import delta_since
-from understudy.model.entry import NO_PROMISE, Entry, Location, Promise, Role
+from understudy.model.entry import NO_PROMISE, Entry, Location, Promise, Role, covers
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
@@ -311,5 +311,5 @@ def _verdict_of(event: c.Changed, me: str) -> Verdict:
         return Verdict.REFUSED
     if event.outcome is Outcome.UNCHANGED:
         return Verdict.PRIMARY if entry.role is Role.PRIMARY else Verdict.HEARD
-    beyond = any(what.context.get(i, 0) < n for i, n in entry.context.items())
+    beyond = not covers(what.context, entry.context)
     return Verdict.HOLDS if entry.has_data and beyond else Verdict.NOTHING

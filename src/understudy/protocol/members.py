@@ -167,6 +167,10 @@ class Members:
         """Names of the members that are alive or suspect."""
         return [m.name for m in self._by_name.values() if m.is_reachable]
 
+    def lives(self, incarnation: int) -> bool:
+        """True if that life is a reachable member's."""
+        return any(m.incarnation == incarnation and m.is_reachable for m in self._by_name.values())
+
     def alive(self) -> list[str]:
         return [m.name for m in self._by_name.values() if m.standing is Standing.ALIVE]
 

@@ -9,6 +9,7 @@ from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
 from understudy.protocol.inquire import Inquiries
 from understudy.protocol.join import Joining
+from understudy.protocol.lives import Lives
 from understudy.protocol.members import Members
 from understudy.protocol.move import Moves
 from understudy.protocol.patrol import Patrol
@@ -37,7 +38,8 @@ class Parts:
         self.refusals = Refusals(self.core, self.replication, self.inquiries, self.comparisons, self.service)
         self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
         self.directory = Directory(self.core, self.members, self._transferred)
-        self.patrol = Patrol(self.core, self.members, self.replication, self.comparisons)
+        self.lives = Lives(self.core, self.members)
+        self.patrol = Patrol(self.core, self.members, self.replication, self.comparisons, self.lives)
         self.agreement = Agreement(self.core, self.members)
         self.absence = Absence(self.core, self.members)
         self.joining = Joining(self.core, self.members, self.comparisons, self.service, self.sweeps, self.absence)

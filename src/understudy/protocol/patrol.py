@@ -16,10 +16,12 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from understudy import limits
-from understudy.model.entry import Context, Entry, Epoch, Role
+from understudy.model.commit import Outcome
+from understudy.model.entry import Context, Entry, Epoch, Role, going
 from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
+from understudy.protocol.lives import Lives
 from understudy.protocol.members import Members
 from understudy.protocol.messages import AskPlaces, Digest, Item
 from understudy.protocol.places import LAST_KEY
@@ -56,11 +58,14 @@ class Check:
 class Patrol:
     """The walk of one member, and its answers to those of the others."""
 
-    def __init__(self, core: Core, members: Members, replication: Replication, comparisons: Comparisons) -> None:
+    def __init__(
+        self, core: Core, members: Members, replication: Replication, comparisons: Comparisons, lives: Lives
+    ) -> None:
         self._core = core
         self._members = members
         self._replication = replication
         self._comparisons = comparisons
+        self._lives = lives
         self._shares = Shares(core, members, replication)
         self._after = b""
         self._upto = b""
@@ -113,6 +118,16 @@ class Patrol:
         for name in entry.backups:
             self._copies.setdefault(name, Tally()).add(copy - place if self._tells_places else copy)
         self._shares.look(key, entry)
+        over = self._lives.over_in(entry)
+        if over:
+            self._core.emit(c.Change(key, c.FinishLives(over)))
+
+    def finished(self, event: c.Changed) -> None:
+        """Incarnations have left an entry: tell its backups now. Should that be lost, their digests differ."""
+        entry = event.entry
+        if event.outcome is Outcome.STORED and entry is not None and event.key not in self._replication.flights:
+            for backup in entry.backups:
+                self._replication.send(backup, event.key, entry)
 
     @property
     def _tells_places(self) -> bool:
@@ -121,6 +136,7 @@ class Patrol:
     def _end_page(self) -> None:
         """Tell each member what it should know, and go on."""
         after, upto = self._after, self._upto
+        self._lives.end_page()
         for name in self._members.alive():
             copies = self._copies.get(name, Tally())
             told = Tally()
@@ -209,5 +225,5 @@ class Patrol:
 
 def hash_of(key: bytes, epoch: Epoch, context: Context | None = None) -> int:
     """What two members compare of one session: where it is, and, if both have its data, what that has seen."""
-    seen = sorted(context.items()) if context is not None else ()
+    seen = going(context) if context is not None else ()
     return int.from_bytes(blake2b(key + repr((tuple(epoch), seen)).encode(), digest_size=8).digest(), "big")
