@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -107,6 +108,27 @@ class Meter:
 
     def _own_ticks(self) -> int:
         return sum(_ticks_of(pid) for pid in self._pids)
+
+
+def cpu_us(pids: Iterable[int]) -> int:
+    """CPU time of these processes and their children so far. What other programs do meanwhile does not change it much:
+    where the machine is not quiet it says more than the clock.
+    """
+    return sum(_own_cpu_us(pid) + cpu_us(_children(pid)) for pid in pids)
+
+
+def _own_cpu_us(pid: int) -> int:
+    total_ns = 0
+    for task in (PROC / str(pid) / "task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            total_ns += int(task.read_text().split()[0])
+    return total_ns // 1000
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in (PROC / str(pid) / "task" / str(pid) / "children").read_text().split()]
+    return []
 
 
 def _cpu_ticks() -> tuple[int, int]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ import understudy
 from understudy.agent import control
 from understudy.client.runtime import Client
 from understudy.config import Config, load
-from understudy.demo.doors import HOST, free_ports
+from understudy.demo.doors import HOST, answers, free_ports
 from understudy.errors import AgentUnavailable
 
 REDIS_SERVER = "redis-server"
@@ -52,6 +52,8 @@ class Started:
         # Sockets have short paths only, so the place is not TMPDIR's.
         self._base = Path(tempfile.mkdtemp(prefix="us-bench-", dir="/tmp"))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.variables: dict[str, dict[str, str]] = {}
+        """Member -> what an application of it needs in its environment."""
         self._environ = {key: value for key, value in os.environ.items() if not key.startswith("UNDERSTUDY_")}
         root = str(Path(understudy.__file__).parents[1])
         self._environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -123,6 +125,7 @@ class Started:
                 **more,
             }
             self._start(f"agent {name}", [sys.executable, "-m", "understudy.agent", "--quiet"], name, variables)
+            self.variables[name] = {**variables, "UNDERSTUDY_DIR": str(self._base / name)}
             if name == names[0]:
                 environ = variables
                 os.environ["UNDERSTUDY_DIR"] = str(self._base / name)  # where a worker's process looks for it
@@ -171,10 +174,20 @@ class Started:
         ]
         self._start(name, command, directory.name, {})
 
+    # --- web servers ------------------------------------------------------------------------------------------------
+
+    def serve(self, name: str, command: list[str], variables: Mapping[str, str], port: int) -> None:
+        """Starts a web server and waits until it answers. ``UNDERSTUDY_DIR`` among the variables: the member's.
+
+        Raises: StartError.
+        """
+        self._start(name, command, name, dict(variables))
+        self._wait(name, lambda: None if answers(port) else "it does not answer")
+
     # --- processes --------------------------------------------------------------------------------------------------
 
     def _start(self, name: str, command: list[str], place: str, variables: dict[str, str]) -> None:
-        environ = self._environ | variables | {"UNDERSTUDY_DIR": str(self._base / place)}
+        environ = self._environ | {"UNDERSTUDY_DIR": str(self._base / place)} | variables
         with (self._base / f"{place}.out").open("wb") as output:
             self._processes[name] = subprocess.Popen(
                 command, env=environ, cwd=self._base, stdin=subprocess.DEVNULL, stdout=output, stderr=output,

@@ -30,6 +30,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
+    "web_tax": Part("web_tax.py", ("--seconds", "0.25"), 240),
     "growth": Part("growth.py", (), 120),
     "store": Part("store.py", ("--seconds", "0.5"), 180),
 }

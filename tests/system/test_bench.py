@@ -134,6 +134,18 @@ def test_a_store_is_measured_under_workers_and_filled_again(tmp_path: Path) -> N
     assert any("filling three times" in claim["what"] for claim in found["claims"])
 
 
+@pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not installed: apt-get install redis-server"
+)
+def test_the_tax_on_a_page_is_measured_beside_other_libraries(tmp_path: Path) -> None:
+    """Every library serves the page, reads and writes, without an error; each has requests a second and CPU time."""
+    found = section(tmp_path, "web_tax.py", "--rounds", "1", "--seconds", "0.1", "--clients", "2", "--mixes", "50/50")
+    table = rows(found, "50/50")
+    assert len(table) == 11 and {"Flask-Session on Redis", "Django's cached_db, SQLite and Redis"} <= set(table)
+    assert all(row[0] > 0 and row[1] > 0 and row[3] > 0 for row in table.values()), table
+    assert "Answers that were not 200: 0." in found["prose"]
+
+
 def numbers(table: str, pattern: str, name: str) -> list[float]:
     """The numbers in the line of that name."""
     found = re.search(rf"^{re.escape(name)} +{pattern}", table, re.MULTILINE)
