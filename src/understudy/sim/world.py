@@ -8,7 +8,7 @@ is answered, asked again when the agent was replaced, and given up, as the worke
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from understudy.agent.executor import Executor
 from understudy.agent.inbox import Directory, Frame, Seen
 from understudy.agent.takeover import chooser_of, first_id, give_back, take_over
 from understudy.errors import FrameError
-from understudy.model.entry import Attributes, Entry
+from understudy.model.entry import Attributes, Entry, Key
 from understudy.model.ids import Keys
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
@@ -87,8 +87,8 @@ class Machine:
         self.store = self._empty_store()
         self.back_ms = 0
         """When it, or its agent, came back last."""
-        self.lost_store_ms = -1
-        """When its store was lost last."""
+        self.lost_store: tuple[MemoryStore, int] | None = None
+        """The store that it lost last, and when."""
         self.requests: dict[int, Callable[[], None]] = {}
         """The requests that its workers have in hand, each with what ends it when the machine or its worker dies."""
         self._lives = Directory(self.me, frozenset())
@@ -115,6 +115,14 @@ class Machine:
 
     def lease_until_ms(self, peer: str) -> int:
         return self.leases.get(peer, 0)
+
+    def held_at(self, key: Key, since_ms: int) -> Iterator[Entry]:
+        """What its store holds of a session, and what the one held that it has lost since then."""
+        lost = self.lost_store[0] if self.lost_store is not None and self.lost_store[1] >= since_ms else None
+        for store in (self.store, lost):
+            entry = store.read(key).entry if store is not None else None
+            if entry is not None:
+                yield entry
 
     @property
     def is_up(self) -> bool:
@@ -170,8 +178,8 @@ class Machine:
         self.kill_agent()
         self._stop()
         if not with_store:
+            self.lost_store = self.store, self.world.network.now_ms
             self.store = self._empty_store()
-            self.lost_store_ms = self.world.network.now_ms
 
     def drain(self) -> None:
         """Begin to leave."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from understudy.client import in_place
 from understudy.model.commit import Outcome
-from understudy.model.entry import Attributes, Entry, contains
+from understudy.model.entry import Attributes, Entry, Key, contains
 from understudy.protocol import messages as m
+from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.world import Machine, Reply, World
 
 NEVER_MS = 1 << 60
@@ -23,6 +24,11 @@ class Copies:
     def __init__(self, tell: Callable[[str], None], copies: int) -> None:
         self._tell = tell
         self._copies = copies
+        self._expired: set[Key] = set()
+
+    def told(self, machine: Machine, fact: Fact) -> None:
+        if fact.kind is FactKind.SESSION_EXPIRED:
+            self._expired.add(fact.key)
 
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
@@ -33,7 +39,7 @@ class Copies:
         if holders <= self._copies:
             self._tell(f"{machine.name}: a change of {request.key.hex()[:6]} is called protected; {holders} hold it")
 
-    def shown(self, world: World, key: bytes, attributes: Attributes, began_ms: int, where: str) -> None:
+    def shown(self, world: World, key: Key, attributes: Attributes, began_ms: int, where: str) -> None:
         """What a reader was shown and told to be protected; nobody may be shown what a failure could take back."""
         dots = {s.dot for siblings in attributes.values() for s in siblings}
         holders = self._holders(
@@ -42,20 +48,21 @@ class Copies:
         if holders <= self._copies:
             self._tell(f"{where}: what is shown of {key.hex()[:6]} is called protected; {holders} hold it")
 
-    def _holders(self, world: World, has: Callable[[Entry], bool], key: bytes, since_ms: int = NEVER_MS) -> int:
-        """How many machines hold it, or may have held it when they acknowledged.
+    def _holders(self, world: World, has: Callable[[Entry], bool], key: Key, since_ms: int = NEVER_MS) -> int:
+        """How many machines hold it, or held it in a store that was lost since then; all, if the session is over.
 
-        All, if the session is over: what is left of it has expired, so who acknowledged a change may have dropped it.
+        (Who acknowledged a change may have expired the session since, as its next primary; then nothing is left of it
+        whose time is not over.)
         """
+        machines = world.machines.values()
         since_ms = min(since_ms, world.now_ms - LOST_A_MOMENT_AGO_MS)
-        entries = {machine: machine.store.read(key).entry for machine in world.machines.values()}
-        if all(e is None or not e.has_data or e.expired(machine.now_ms()) for machine, e in entries.items()):
-            return len(entries)
-        return sum(
-            (entry is not None and (entry.ended or has(entry)))
-            or (machine.lost_store_ms >= 0 and machine.lost_store_ms >= since_ms)
-            for machine, entry in entries.items()
-        )
+        if key in self._expired and not any(
+            entry.has_data and not entry.expired(machine.now_ms())
+            for machine in machines
+            if (entry := machine.store.read(key).entry) is not None
+        ):
+            return len(machines)
+        return sum(any(entry.ended or has(entry) for entry in machine.held_at(key, since_ms)) for machine in machines)
 
 
 class Current:
@@ -70,11 +77,11 @@ class Current:
         if answer.outcome is Outcome.COMMITTED and answer.protected and answer.number:
             self._look(machine.world, request.key, lambda entry: _has(entry, request, answer), "answered")
 
-    def shown(self, world: World, key: bytes, attributes: Attributes, began_ms: int, where: str) -> None:
+    def shown(self, world: World, key: Key, attributes: Attributes, began_ms: int, where: str) -> None:
         dots = {s.dot for siblings in attributes.values() for s in siblings}
         self._look(world, key, lambda entry: all(contains(entry.context, *dot) for dot in dots), "shown")
 
-    def _look(self, world: World, key: bytes, has: Callable[[Entry], bool], what: str) -> None:
+    def _look(self, world: World, key: Key, has: Callable[[Entry], bool], what: str) -> None:
         for machine in world.machines.values():
             if not machine.is_on:
                 continue

@@ -141,7 +141,7 @@ def _is_let_go(machine: Machine, key: bytes, copy: Entry) -> bool:
 
 def _is_orphaned(machine: Machine, copy: Entry) -> bool:
     """Its time is over, and who was its primary has lost its store: nobody else is left to expire it."""
-    return copy.expired(machine.now_ms()) and machine.world.machines[copy.primary].lost_store_ms >= 0
+    return copy.expired(machine.now_ms()) and machine.world.machines[copy.primary].lost_store is not None
 
 
 class Bounds:

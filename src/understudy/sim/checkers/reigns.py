@@ -112,12 +112,11 @@ class Covered:
             self._tell(f"{machine.name} gave up {sorted(gone)} for {key.hex()[:6]}, and {lacking} lack some of it")
 
     def _has_all(self, machine: Machine, key: Key, entry: Entry) -> bool:
-        if machine.lost_store_ms >= machine.world.now_ms - LOST_A_MOMENT_AGO_MS and machine.lost_store_ms >= 0:
-            return True
-        copy = machine.store.read(key).entry
-        if copy is None:
-            return False
-        if copy.epoch.reign > entry.epoch.reign:
-            return True  # it had all of it, and a later primary, of which this one has not heard yet, released it
         dots = {s.dot for siblings in entry.attributes.values() for s in siblings}
-        return copy.ended or (copy.has_data and all(contains(copy.context, *dot) for dot in dots))
+        return any(
+            copy.ended
+            or (copy.has_data and all(contains(copy.context, *dot) for dot in dots))
+            # It had all of it, and a later primary, of which this one has not heard yet, released it.
+            or copy.epoch.reign > entry.epoch.reign
+            for copy in machine.held_at(key, machine.world.now_ms - LOST_A_MOMENT_AGO_MS)
+        )

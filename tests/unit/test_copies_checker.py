@@ -1,0 +1,68 @@
+"""The judge of "protected": whom it counts as a holder of what was shown."""
+
+from __future__ import annotations
+
+import pytest
+from tests.making import KEY, backup_of, new_session
+
+from understudy.model.entry import Entry
+from understudy.protocol import commands as c
+from understudy.sim.checkers.copies import LOST_A_MOMENT_AGO_MS, RECOVERING_MS, Copies
+from understudy.sim.world import World
+from understudy.transport.memory import MemoryNetwork
+
+HELD = new_session(1, "a", ("b",), x=b"1")
+
+
+class Judged:
+    """Two machines that are off; a reader was shown HELD, and told that it is protected."""
+
+    def __init__(self) -> None:
+        settings = c.Settings("", 0, 0)
+        self.world = World(1, ("a", "b"), settings, MemoryNetwork(1), clocks={"a": (1_000, 0), "b": (1_000, 0)})
+        self.told: list[str] = []
+        self.copies = Copies(self.told.append, 1)
+
+    def put(self, name: str, entry: Entry) -> None:
+        with self.world.machines[name].store.write() as transaction:
+            transaction.put(KEY, entry)
+
+    def shown(self) -> list[str]:
+        self.copies.shown(self.world, KEY, HELD.attributes, self.world.now_ms, "a reader")
+        return self.told
+
+
+def test_two_machines_are_enough_and_one_is_not() -> None:
+    """S12: the copy of a change before this one does not count."""
+    judged = Judged()
+    judged.put("a", HELD)
+    judged.put("b", backup_of(new_session(1, "a", ("b",)), context={}))
+    assert len(judged.shown()) == 1
+    judged.put("b", backup_of(HELD))
+    assert len(judged.shown()) == 1
+
+
+@pytest.mark.parametrize("had_it", [True, False])
+def test_a_lost_store_counts_for_what_was_in_it(had_it: bool) -> None:
+    """S12, S22: and for a while: it had been acknowledged, and what is lost is made again."""
+    judged = Judged()
+    judged.put("a", HELD)
+    if had_it:
+        judged.put("b", backup_of(HELD))
+    judged.world.machines["b"].crash(with_store=False)
+    assert len(judged.shown()) == (not had_it)
+    judged.world.run_for(RECOVERING_MS + LOST_A_MOMENT_AGO_MS + 1)
+    judged.told.clear()
+    assert len(judged.shown()) == 1
+
+
+@pytest.mark.parametrize("was_expired", [True, False])
+def test_what_is_gone_everywhere_was_expired_by_somebody(was_expired: bool) -> None:
+    """S12, S44: else it is lost."""
+    judged = Judged()
+    if was_expired:
+        judged.copies.told(judged.world.machines["b"], c.Fact(c.FactKind.SESSION_EXPIRED, KEY))
+    assert len(judged.shown()) == (not was_expired)
+    judged.put("a", HELD)
+    judged.told.clear()
+    assert len(judged.shown()) == 1
