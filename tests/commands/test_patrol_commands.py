@@ -280,6 +280,18 @@ def test_with_computed_places_a_backup_moves_to_where_the_key_says() -> None:
     assert moved_to == [("b", "c") for key in keys if wanted[key] == ("c",)]
 
 
+def test_an_exchange_that_an_earlier_life_has_begun_is_brought_to_its_end() -> None:
+    """S37, S21: a restart in the middle of it left two in the list, and nothing in the outbox. Who comes first is
+    released when both have said that they have everything, as at the end of any exchange (profile one, seed 3149)."""
+    a = Turns("b", "c", entries={KEY: moved(MINE, backups=("b", "c"))})
+    settled(a, "b", "c")
+    assert [to for to, _ in sent(walked(a), m.Replicate)] == ["b", "c"]
+    assert not sent(a.hears("c", m.Acknowledge(KEY, 1, a.entry.context)), m.Release)
+    commands = a.hears("b", m.Acknowledge(KEY, 1, a.entry.context))
+    assert c.Change(KEY, c.SetBackups(("c",), ("b",))) in commands
+    assert [to for to, _ in sent(commands, m.Release)] == ["b"]
+
+
 # --- sweeps ---------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param(
             "rendezvous", 3007, id="S32: a copy was released and its note forgotten in one turn, which is no loss"
         ),
+        pytest.param("one", 3149, id="S37: an exchange of backups in which everything was stopped was never ended"),
         pytest.param("pair", 3137, id="S12: a backup that was away protected what it had never seen"),
         pytest.param("pair", 3096, id="S25: a renewal was answered while the lost primary's workers read on"),
         pytest.param("delta", 3038, id="S12, S34: a leaving reader was released before its lease was over"),

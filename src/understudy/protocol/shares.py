@@ -65,6 +65,12 @@ class Shares:
             return
         if self._left <= 0 or self._core.settings.everywhere:
             return
+        if len(entry.backups) > self._core.settings.copies:
+            # An earlier life ended in the middle of an exchange: when all have everything it is brought to its end.
+            self._left -= 1
+            for name in entry.backups:
+                self._replication.recheck(key, entry, name)
+            return
         better = self._named(key, entry) if self._core.settings.computes_places else self._evener(key, entry)
         if better is not None:
             self._left -= 1
