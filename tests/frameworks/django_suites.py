@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parent / "django_project"
 OURS = "understudy_suite"
 INSTALLS = ("sessions_tests.tests.SessionBaseTests", "cache.tests.CacheHandlerTest")
 """Their models must be installed for ours, and are when something of them runs, too."""
-SUITES = ("sessions_tests", "auth_tests", "messages_tests", "test_client", "test_client_regress")
+SUITES = ("sessions_tests", "auth_tests", "messages_tests", "csrf_tests", "test_client", "test_client_regress")
 SUITES += ("admin_views", "admin_changelist", "admin_inlines")
 
 _COUNTS_QUERIES = "counts the queries of a request, one of them to the session's table: there is one fewer"

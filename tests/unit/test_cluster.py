@@ -12,7 +12,7 @@ from tests.agents import Line, ScriptedAgent
 from understudy import Cluster
 from understudy.client.member import _members, member_of
 from understudy.client.runtime import Client, Runtime
-from understudy.config import load
+from understudy.config import Config, load
 from understudy.errors import (
     AgentUnavailable,
     ConfigurationError,
@@ -69,6 +69,24 @@ def test_it_is_safe_to_make_at_import(directory: Path) -> None:
     assert not directory.exists()
     assert cluster.member == "a" and directory.exists()
     assert repr(cluster.manager) == "<LocalManager>" and cluster.manager.class_name == "LocalManager"
+
+
+def test_what_changes_while_it_is_read_is_read_again() -> None:
+    """A change of settings that falls into the reading of the old ones is not lost; what was counted stays counted."""
+    paths = ["/a", "/b", "/c"]
+
+    def read() -> Config:
+        if len(paths) == 2:
+            runtime.reset()  # another thread's request has seen another setting
+        return load().with_overrides("keyword", cookie_path=paths.pop(0))
+
+    runtime = Runtime(read)
+    first = runtime.client()
+    assert first is runtime.client() and first.config.cookie_path == "/a"
+    begun(first, n=1)
+    runtime.reset()
+    assert [runtime.client().config.cookie_path for _ in range(3)] == ["/b", "/c", "/c"]
+    assert runtime.client().statistics is first.statistics
 
 
 def test_only_options_of_a_request_are_keywords() -> None:

@@ -168,10 +168,10 @@ class Runtime:
     def __init__(self, config: Callable[[], Config]) -> None:
         """``config``: called at the first request of each process, and after ``reset``. Raises: ConfigurationError."""
         self.config = config
-        self.generation = 0
-        """Rises when the configuration is to be read anew."""
+        self.generation = object()
+        """Another one whenever the configuration is to be read anew."""
         self._client: Client | None = None
-        self._is_stale = False
+        self._client_of = self.generation
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
@@ -180,24 +180,24 @@ class Runtime:
         if stand_in is not None:
             return stand_in(self)
         client = self._client
-        if client is not None and client.pid == os.getpid() and not self._is_stale:
+        if client is not None and client.pid == os.getpid() and self._client_of is self.generation:
             return client
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), threading.Lock()
         with self._lock:
             client = self._client
-            if client is None or client.pid != os.getpid() or self._is_stale:
+            if client is None or client.pid != os.getpid() or self._client_of is not self.generation:
+                generation = self.generation  # before it is read: what changes meanwhile is read again
                 config = self.config()
                 made = Client(config, member_of(config))
                 if client is not None and client.pid == made.pid:
                     made.statistics = client.statistics
-                client, self._client, self._is_stale = made, made, False
+                client, self._client, self._client_of = made, made, generation
             return client
 
     def reset(self) -> None:
         """Read the configuration anew when the client is next asked for: a framework's settings have changed."""
-        self._is_stale = True
-        self.generation += 1
+        self.generation = object()
 
 
 def _path_of(request: MutableMapping[str, Any]) -> str:

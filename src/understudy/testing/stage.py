@@ -20,7 +20,7 @@ class _Application(NamedTuple):
     """What an application has configured, and its clients by member."""
 
     config: Config
-    generation: int
+    generation: object
     clients: dict[str, Client]
 
 
@@ -42,8 +42,9 @@ class Clients:
         """The client of an application at the present member. Raises: ConfigurationError."""
         with self._lock:
             made = self._made.get(asking)
-            if made is None or made.generation != asking.generation:
-                made = self._made[asking] = _Application(asking.config(), asking.generation, {})
+            if made is None or made.generation is not asking.generation:
+                generation = asking.generation
+                made = self._made[asking] = _Application(asking.config(), generation, {})
             member = self._access(made.config)
             if member.name not in made.clients:
                 # What is configured counts, but for who the members are.
