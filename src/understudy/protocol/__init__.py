@@ -26,7 +26,8 @@ Roles and epochs
     decide roles and nothing else. Data is decided by causality alone: each value has a dot (incarnation, number),
     each copy a context of what it has seen, and merging (``model.delta``) drops a value only when one side has seen
     it and carries it no more. So every message may be lost, repeated, delayed or reordered. Deletion of a session is
-    a tombstone and wins over everything; expiry leaves no trace.
+    a tombstone and wins over everything; made by a member that was primary no more, it is acknowledged when the one
+    that is has it. Expiry leaves no trace.
 
 The flight of a change (``serve``, ``replicate``)
     A commit arrives as ``Requested`` and becomes a job. It names the values that its request saw where it writes; if
@@ -92,7 +93,8 @@ Read leases (``readers``)
     session's primary runs: that member's promise to acknowledge no change before the reader has it, or its lease is
     over. It rides on the answers to heartbeats and is counted like the other lease. Only a *current* member gets one:
     it was brought all sessions of the granter since it was found, and has acknowledged all that was acknowledged since.
-    So a silent member is waited for until its lease is over, is given no new one, and catches up before it gets one.
+    So a silent member is waited for until its lease is over, is given no new one, and catches up before it gets one;
+    and no holder is released before.
     Three things more. A copy that has just taken in a change is *unconfirmed* until the primary says (``Confirm``) that
     all readers have it: nobody sees it here and misses it there. Who has promised another the next reign shows nothing
     in place. And who takes a session over waits for all its readers for the time of one lease, as if the leases were
