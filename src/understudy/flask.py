@@ -3,12 +3,14 @@
 ``flask.session`` is used as ever, and needs no ``session.modified = True``. ``session.clear()`` logs out: it ends the
 session for everybody, and what the request writes afterwards begins a new one with a new id. Settings that Flask
 already has (``SESSION_COOKIE_*``, ``PERMANENT_SESSION_LIFETIME`` as the idle timeout) count where they differ from
-Flask's own defaults; a keyword of ``Understudy`` wins over them, they win over ``UNDERSTUDY_*`` variables and the file.
+Flask's own defaults, as they are at each request; a keyword of ``Understudy`` wins over them, they win over
+``UNDERSTUDY_*`` variables and the file. Flask's 31 days are the idle timeout where nothing is said.
 
-A request that never looks at its session costs nothing and renews nothing. What a view changed before it raised is
-committed with the error's response, as Flask does it. What a streaming response changes after its first byte is
-committed before its end; no cookie can be sent then, so a session must have begun before. While a session cannot be
-reached the answer is 503 with ``Retry-After``; an application may register its own handler for these errors.
+A request that never looks at its session renews it only if it is permanent, as ``SESSION_REFRESH_EACH_REQUEST`` says.
+What a view changed before it raised is committed with the error's response, as Flask does it. What a streaming
+response changes after its first byte is committed before its end; no cookie can be sent then, so a session must have
+begun before. While a session cannot be reached the answer is 503 with ``Retry-After``; an application may register
+its own handler for these errors.
 """
 
 from __future__ import annotations

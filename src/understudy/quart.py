@@ -1,8 +1,9 @@
 """Quart: ``Understudy(app)`` keeps ``quart.session`` in Understudy, as ``understudy.flask`` does in Flask.
 
 ``quart.session`` is used as ever, and needs no ``session.modified = True``. ``session.clear()`` logs out. Quart's own
-settings (``SESSION_COOKIE_*``, ``PERMANENT_SESSION_LIFETIME`` as the idle timeout) count where they differ from Quart's
-defaults; a keyword of ``Understudy`` wins over them, they win over ``UNDERSTUDY_*`` variables and the file.
+settings (``SESSION_COOKIE_*``, ``PERMANENT_SESSION_LIFETIME`` as the idle timeout, 31 days where nothing is said) count
+where they differ from Quart's defaults, as they are at each request; a keyword of ``Understudy`` wins over them, they
+win over ``UNDERSTUDY_*`` variables and the file.
 
 A session that another member holds is fetched before the view is called, without holding up the loop; ``await
 session.atransact(fn)`` does not hold it up either. What a view changed before it raised is committed with the error's

