@@ -60,6 +60,28 @@ def ratio_of(row: Row) -> float:
     return median_us(_all(row)) / median_us(_all(row.beside))
 
 
+def slower(rows: Iterable[Row]) -> list[str]:
+    """Each row that takes longer than what it stands beside."""
+    return [
+        f"{row.name} ({ratio_of(row):.2f} x {row.beside.name})"
+        for row in rows
+        if row.beside is not None and ratio_of(row) > 1
+    ]
+
+
+def cells(row: Row) -> tuple[str | float | None, ...]:
+    """The row as the page shows it: name, median, p99, count, ratio, its range, and beside what."""
+    times = _all(row)
+    found: tuple[str | float | None, ...] = (row.name, median_us(times), p99_us(times), len(times))
+    if row.beside is None:
+        return (*found, "", "", "")
+    low, high = _spread(row, row.beside)
+    return (*found, ratio_of(row), f"{low:.2f} to {high:.2f}", row.beside.name)
+
+
+CELL_NAMES = ("", "median, µs", "p99, µs", "count", "ratio of medians", "in the rounds", "beside")
+
+
 def _all(row: Row) -> list[int]:
     return [time_ns for round_ in row.rounds for time_ns in round_]
 

@@ -23,7 +23,9 @@ except ImportError:
     sys.exit(2)
 
 from operations import Failed, Notes, Operation, Ours, Theirs
-from report import Meter, Row, load, machine, ratio_of, table
+from path_section import PIPELINE, PROTECTED, path_section
+from report import Meter, Row, load, machine, slower, table
+from section import add_option, write_section
 from started import REDIS_SERVER, Started, StartError, wait_for_leases
 from understudy.client.runtime import Client, Runtime
 from understudy.config import Config
@@ -61,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=100, help="rounds at most (100)")
     parser.add_argument("--count", type=_positive, default=40, help="of each operation, size and round (40)")
     parser.add_argument("--seconds", type=_positive, default=40, help="no new round begins after so many (40)")
+    add_option(parser)
     return parser.parse_args()
 
 
@@ -96,11 +99,17 @@ def _run(started: Started, options: argparse.Namespace, load_before: str) -> int
         rounds += 1
     took_s = time.monotonic() - began_s
     others = meter.others()
-    print("\n".join(machine(their_client.info("server")["redis_version"])))
-    print(f"load average (1, 5, 15 min): {load_before} before, {load()} after, this run's own processes included")
-    print(f"other processes: {others:.0%} of all CPU time during the run{NOT_QUIET if others > QUIET_MAX else ''}")
-    print(f"run: {rounds} rounds of {options.count} of each operation in {took_s:.1f} s, all on loopback")
-    _print(measured, times, notes)
+    head = (
+        *machine(their_client.info("server")["redis_version"]),
+        f"load average (1, 5, 15 min): {load_before} before, {load()} after, this run's own processes included",
+        f"other processes: {others:.0%} of all CPU time during the run{NOT_QUIET if others > QUIET_MAX else ''}",
+        f"run: {rounds} rounds of {options.count} of each operation in {took_s:.1f} s, all on loopback",
+    )
+    print("\n".join(head))
+    rows = {size: _rows(operations, times, size) for size, operations in measured.items()}
+    _print(rows, notes)
+    if options.json is not None:
+        write_section(path_section(head, rows), options.json)
     clients["backup"].member.close()
     return 0
 
@@ -127,24 +136,24 @@ def _round(
     return found
 
 
-def _print(measured: dict[int, list[Operation]], times: dict[tuple[int, str], list[list[int]]], notes: Notes) -> None:
-    for size, operations in measured.items():
-        rows: dict[str, Row] = {}
-        for operation in operations:
-            found = times[size, operation.name]
-            if not any(found):
-                raise Failed(f"{operation.name}: not one of them did what it says")
-            rows[operation.name] = Row(operation.name, found, rows.get(operation.beside))
-        backup, pipeline = rows['write, "backup"'], rows["redis SET, WAIT 1 in a pipeline"]
-        again = Row('write, "backup", same times', backup.rounds, pipeline)
+def _rows(operations: list[Operation], times: dict[tuple[int, str], list[list[int]]], size: int) -> dict[str, Row]:
+    """By name; the last one puts a write beside redis' quicker way to the same."""
+    rows: dict[str, Row] = {}
+    for operation in operations:
+        found = times[size, operation.name]
+        if not any(found):
+            raise Failed(f"{operation.name}: not one of them did what it says")
+        rows[operation.name] = Row(operation.name, found, rows.get(operation.beside))
+    again = f"{PROTECTED}, same times"
+    rows[again] = Row(again, rows[PROTECTED].rounds, rows[PIPELINE])
+    return rows
+
+
+def _print(rows_of: dict[int, dict[str, Row]], notes: Notes) -> None:
+    for size, rows in rows_of.items():
         print(f"\nsessions of {size} bytes; a ratio below 1: Understudy takes less time")
-        print("\n".join(table((*rows.values(), again))))
-        slower = [
-            f"{row.name} ({ratio_of(row):.2f} x {row.beside.name})"
-            for row in (*rows.values(), again)
-            if row.beside is not None and ratio_of(row) > 1
-        ]
-        print("slower than redis: " + (", ".join(slower) or "none"))
+        print("\n".join(table(rows.values())))
+        print("slower than redis: " + (", ".join(slower(rows.values())) or "none"))
         settled = {name: statistics.median(notes.settled_ns[size, name]) / 1000 for name in UNAWAITED}
         print(
             "per write, until the last of a round was on both machines, in µs: "

@@ -84,8 +84,12 @@ def hand_over(section: Section, path: Path | None) -> None:
     """Print a section, and write it where that was asked for."""
     print("\n".join(as_text(section)))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(section), indent=1) + b"\n")
+        write_section(section, path)
+
+
+def write_section(section: Section, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(section), indent=1) + b"\n")
 
 
 def read(path: Path) -> Section:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +85,9 @@ class Started:
         """Name -> process id."""
         return {name: process.pid for name, process in self._processes.items()}
 
+    def has_ended(self, name: str) -> bool:
+        return self._processes[name].poll() is not None
+
     def end(self, name: str) -> None:
         """Ends one process in order."""
         process = self._processes.pop(name)
@@ -110,28 +113,39 @@ class Started:
             settings: more variables of each of them, without their prefix and in small letters.
         Raises: StartError.
         """
-        ports = free_ports(len(names))
-        secret, cluster = secrets.token_urlsafe(32), f"bench-{secrets.token_hex(6)}"
-        more = {f"UNDERSTUDY_{name.upper()}": value for name, value in settings.items()}
-        for name, port in zip(names, ports, strict=True):
-            self.directory(name)
-            variables = {
-                "UNDERSTUDY_NAME": cluster,
-                "UNDERSTUDY_MEMBER": name,
-                "UNDERSTUDY_LISTEN": f"{HOST}:{port}",
-                "UNDERSTUDY_SEEDS": ",".join(f"{HOST}:{seed}" for seed in ports),
-                "UNDERSTUDY_SECRET": secret,
-                "UNDERSTUDY_AUTOSTART": "false",
-                **more,
-            }
-            self._start(f"agent {name}", [sys.executable, "-m", "understudy.agent", "--quiet"], name, variables)
-            self.variables[name] = {**variables, "UNDERSTUDY_DIR": str(self._base / name)}
-            if name == names[0]:
-                environ = variables
-                os.environ["UNDERSTUDY_DIR"] = str(self._base / name)  # where a worker's process looks for it
+        self._set_up(names, settings)
+        for name in names:
+            self._agent(name)
         for name in names:
             self._wait(f"agent {name}", partial(self._lacks, name, len(names) - 1))
-        return load(environ=environ, cwd=self._base)
+        return load(environ=self.variables[names[0]], cwd=self._base)
+
+    def grow(self, names: Sequence[str], **settings: str) -> Iterator[Config]:
+        """The same one by one: a member is started, and sees the earlier ones, when the next value is taken."""
+        self._set_up(names, settings)
+        for number, name in enumerate(names):
+            self._agent(name)
+            for started in names[: number + 1]:
+                self._wait(f"agent {started}", partial(self._lacks, started, number))
+            yield load(environ=self.variables[names[0]], cwd=self._base)
+
+    def _set_up(self, names: Sequence[str], settings: Mapping[str, str]) -> None:
+        ports = free_ports(len(names))
+        common = {
+            "UNDERSTUDY_NAME": f"bench-{secrets.token_hex(6)}",
+            "UNDERSTUDY_SEEDS": ",".join(f"{HOST}:{port}" for port in ports),
+            "UNDERSTUDY_SECRET": secrets.token_urlsafe(32),
+            "UNDERSTUDY_AUTOSTART": "false",
+            **{f"UNDERSTUDY_{name.upper()}": value for name, value in settings.items()},
+        }
+        for name, port in zip(names, ports, strict=True):
+            own = {"UNDERSTUDY_MEMBER": name, "UNDERSTUDY_LISTEN": f"{HOST}:{port}"}
+            self.variables[name] = {**common, **own, "UNDERSTUDY_DIR": str(self.directory(name))}
+        os.environ["UNDERSTUDY_DIR"] = self.variables[names[0]]["UNDERSTUDY_DIR"]  # where a worker of it looks
+
+    def _agent(self, name: str) -> None:
+        command = [sys.executable, "-m", "understudy.agent", "--quiet"]
+        self._start(f"agent {name}", command, name, self.variables[name])
 
     def _lacks(self, name: str, others_wanted: int) -> str | None:
         try:

@@ -18,6 +18,7 @@ from page import RESULTS
 from report import ROOT
 
 BENCH = ROOT / "bench"
+END_S_MAX = 30.0
 
 
 class Part(NamedTuple):
@@ -30,7 +31,11 @@ class Part(NamedTuple):
 
 
 PARTS = {
+    "request_path": Part("request_path.py", ("--seconds", "30"), 90),
     "web_tax": Part("web_tax.py", ("--seconds", "0.25"), 240),
+    "beside_tomcat": Part("beside_tomcat.py", ("--rounds", "4", "--seconds", "0.3"), 240),
+    "failover": Part("failover.py", ("--tries", "4"), 180),
+    "reprotection": Part("reprotection.py", (), 150),
     "growth": Part("growth.py", (), 120),
     "store": Part("store.py", ("--seconds", "0.5"), 180),
 }
@@ -50,14 +55,30 @@ def main() -> int:
 
 
 def _ran(name: str, part: Part) -> bool:
+    """True if it left a new result, whatever it thinks of its figures."""
     print(f"\n=== {name} ===", flush=True)
-    command = [sys.executable, str(BENCH / part.file), *part.arguments, "--json", str(RESULTS / f"{name}.json")]
+    result, began_s = RESULTS / f"{name}.json", time.time()
+    command = [sys.executable, str(BENCH / part.file), *part.arguments, "--json", str(result)]
+    process = subprocess.Popen(command, cwd=ROOT)
     try:
-        code = subprocess.run(command, cwd=ROOT, timeout=part.seconds_max).returncode
+        process.wait(part.seconds_max)
     except subprocess.TimeoutExpired:
-        print(f"bench: {name} was ended after {part.seconds_max:.0f} s", file=sys.stderr)
-        return False
-    return code == 0
+        print(f"bench: {name} is ended after {part.seconds_max:.0f} s", file=sys.stderr)
+    except BaseException:
+        _end(process)
+        raise
+    _end(process)
+    return result.exists() and result.stat().st_mtime >= began_s
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Asked first: a benchmark ends what it has started."""
+    process.terminate()
+    try:
+        process.wait(END_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -146,6 +146,27 @@ def test_the_tax_on_a_page_is_measured_beside_other_libraries(tmp_path: Path) ->
     assert "Answers that were not 200: 0." in found["prose"]
 
 
+def test_protection_after_a_loss_is_measured(tmp_path: Path) -> None:
+    """S36: the time until every session has its second copy again is told, beside what requests took meanwhile."""
+    found = section(tmp_path, "reprotection.py", "--sessions", "300")
+    times = rows(found, "Time until")
+    assert all(seconds > 0 for seconds, _ in times.values())
+    requests = rows(found, "A worker's requests")
+    assert all(count > 0 for count, *_ in requests.values()), requests
+    assert "Requests that failed: 0." in found["prose"][1]
+
+
+def test_without_tomcat_nothing_is_measured(tmp_path: Path) -> None:
+    """Where Tomcat (or the network that it is put in) cannot be had, its benchmark says what to install."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / "beside_tomcat.py")],
+        env=environ, capture_output=True, text=True, timeout=RUN_S_MAX,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "apt-get install tomcat10" in result.stderr
+
+
 def numbers(table: str, pattern: str, name: str) -> list[float]:
     """The numbers in the line of that name."""
     found = re.search(rf"^{re.escape(name)} +{pattern}", table, re.MULTILINE)

@@ -1,0 +1,320 @@
+"""Measures the same operations on three members of Tomcat 10 and on three of ours: time, packets, bytes and memory.
+
+    python bench/beside_tomcat.py [--rounds N] [--seconds S] [--sessions N] [--json FILE]
+
+Needs root (for network namespaces) and Debian's package tomcat10. All clusters run at once; one at a time is asked, by
+one client, one request after another. Every round measures each operation of each cluster in a new order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.system import network
+from tests.system.network import Network
+
+import tomcat
+from load_client import Order
+from report import Meter, load, machine
+from section import Cell, Claim, Section, Table, add_option, hand_over, shown, table
+from sides import NAMES, Ours, Side, Tomcat, Traffic
+from started import StartError
+from web import LoadClient, load_client
+
+PLAIN, READ, WRITE, CREATE = "page without session", "read", "write", "create"
+READ_HOP, WRITE_HOP = "read, another member each time", "write, another member each time"
+OPERATIONS = (PLAIN, READ, WRITE, CREATE, READ_HOP, WRITE_HOP)
+WARM_S = {Tomcat: 1.5, Ours: 0.3}
+"""Of each operation, before anything is counted: a Java machine compiles what it has seen often."""
+SETTLED_S = 0.3
+"""What an operation leaves to be sent later, news and acknowledgements, has been sent by then."""
+IDLE_S = 2.0
+WARM_SESSIONS = 200
+TOMCATS = (tomcat.BACKUP, tomcat.DELTA)
+SIDES = {
+    "Understudy, BackupManager": (Ours, "BackupManager"),
+    "Tomcat, BackupManager": (Tomcat, tomcat.BACKUP),
+    "Understudy, DeltaManager": (Ours, "DeltaManager"),
+    "Tomcat, DeltaManager": (Tomcat, tomcat.DELTA),
+}
+OURS, THEIRS = (
+    ("Understudy, BackupManager", "Understudy, DeltaManager"),
+    ("Tomcat, BackupManager", "Tomcat, DeltaManager"),
+)
+
+
+class Once(NamedTuple):
+    """One operation in one round."""
+
+    median_us: float
+    p99_us: float
+    packets: float
+    sent_bytes: float
+
+
+class Held(NamedTuple):
+    """Bytes for each session."""
+
+    primary: float
+    copy: float
+    proxy: float | None
+
+
+Measured = dict[tuple[str, str], list[Once]]
+"""(side, operation) -> rounds."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Three members of Tomcat and three of ours, the same operations.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of each operation in each round (0.4)")
+    parser.add_argument("--sessions", type=int, default=2_000, help="for the memory of one (2000)")
+    add_option(parser)
+    options = parser.parse_args()
+    if (missing := tomcat.why_not() or network.why_not()) is not None:
+        print(f"bench: {missing}; nothing was measured", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    load_before = load()
+    base = Path(tempfile.mkdtemp(prefix="us-bench-", dir="/tmp"))
+    try:
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(load_client())
+            sides, held = _started(stack, base, client, options.sessions)
+            meter = Meter([])
+            measured = _measure(client, sides, options)
+            others = meter.others()
+    except (StartError, RuntimeError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    run = (*machine(), f"Tomcat {tomcat.version()}", f"load average: {load_before} before, {load()} after",
+           f"all processes but this one: {others:.0%} of all CPU time",
+           f"run: {options.rounds} rounds, {options.seconds} s of each operation; memory: {options.sessions} sessions",
+           )  # fmt: skip
+    hand_over(_section(run, measured, held), options.json)
+    return 0
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def _started(
+    stack: contextlib.ExitStack, base: Path, client: LoadClient, sessions: int
+) -> tuple[list[Side], dict[str, Held]]:
+    """All clusters, with three members each. What a session takes is found while they grow: with two members every
+    copy is at the second one; when the third is there, it and the second share copies and proxies.
+    """
+    sides: list[Side] = []
+    held: dict[str, Held] = {}
+    for number, (name, (kind, manager)) in enumerate(SIDES.items()):
+        place = base / str(number)
+        place.mkdir()
+        side = kind(place, stack.enter_context(Network(NAMES)).places(), manager)
+        assert side.name == name
+        stack.callback(side.stop)
+        sides.append(side)
+        first, second, third = NAMES
+        side.start(first)
+        side.start(second)
+        _create(client, side, WARM_SESSIONS)
+        primary, copy = _growth(client, side, sessions, (first, second))
+        side.start(third)
+        client.run(_order(side, READ_HOP, 0.5))
+        _, second_grown, third_grown = _growth(client, side, sessions, NAMES)
+        shared = second_grown + third_grown - copy
+        held[name] = Held(primary, copy, max(0.0, shared) if manager == tomcat.BACKUP else None)
+        print(f"beside_tomcat: {name} runs", file=sys.stderr)
+    return sides, held
+
+
+def _growth(client: LoadClient, side: Side, sessions: int, members: Iterable[str]) -> list[float]:
+    """What each member's memory grows by for each of so many new sessions at the first one."""
+    before = {member: side.used_bytes(member) for member in members}
+    made = _create(client, side, sessions)
+    time.sleep(SETTLED_S)
+    return [(side.used_bytes(member) - before[member]) / made for member in members]
+
+
+def _create(client: LoadClient, side: Side, count: int) -> int:
+    made = 0
+    while made < count:
+        found = client.run(_order(side, CREATE, 0.5))
+        made += found.answered - found.failures
+    return made
+
+
+def _order(side: Side, operation: str, seconds: float) -> Order:
+    pages = side.pages
+    reads = {PLAIN: pages.plain, CREATE: pages.begin}
+    hops = operation in (READ_HOP, WRITE_HOP)
+    return Order(
+        tuple(side.door(name) for name in (NAMES if hops else NAMES[:1])),
+        1,
+        seconds,
+        1.0 if operation in (WRITE, WRITE_HOP) else 0.0,
+        hops=hops,
+        fresh=operation == CREATE,
+        key=f"{side.name}, {operation}",
+        read=reads.get(operation, pages.read),
+        write=pages.write,
+        begin=pages.begin,
+    )
+
+
+def _measure(client: LoadClient, sides: list[Side], options: argparse.Namespace) -> Measured:
+    for side in sides:
+        for operation in OPERATIONS:
+            client.run(_order(side, operation, WARM_S[type(side)]))
+    idle = {side.name: _idle(side) for side in sides}
+    measured: Measured = {}
+    order = random.Random(1)
+    places = [(side, operation) for side in sides for operation in OPERATIONS]
+    for number in range(options.rounds):
+        for side, operation in order.sample(places, len(places)):
+            once = _once(client, side, operation, options.seconds, idle[side.name])
+            measured.setdefault((side.name, operation), []).append(once)
+        print(f"beside_tomcat: round {number + 1} of {options.rounds}", file=sys.stderr)
+    return measured
+
+
+def _idle(side: Side) -> tuple[float, float]:
+    """Packets and bytes a second of a cluster that is asked nothing."""
+    before, began_s = side.traffic(), time.monotonic()
+    time.sleep(IDLE_S)
+    after, took_s = side.traffic(), time.monotonic() - began_s
+    return (after.packets - before.packets) / took_s, (after.sent_bytes - before.sent_bytes) / took_s
+
+
+def _once(client: LoadClient, side: Side, operation: str, seconds: float, idle: tuple[float, float]) -> Once:
+    before, began_s = side.traffic(), time.monotonic()
+    found = client.run(_order(side, operation, seconds))
+    time.sleep(SETTLED_S)
+    after, took_s = side.traffic(), time.monotonic() - began_s
+    if found.failures or not found.answered:
+        raise RuntimeError(f"{side.name}, {operation}: {found.failures} of {found.answered} answers were not right")
+    times = sorted((*found.reads_us, *found.writes_us))
+    spent = Traffic(after.packets - before.packets, after.sent_bytes - before.sent_bytes)
+    return Once(
+        statistics.median(times),
+        times[min(len(times) - 1, len(times) * 99 // 100)],
+        max(0.0, spent.packets - idle[0] * took_s) / found.answered,
+        max(0.0, spent.sent_bytes - idle[1] * took_s) / found.answered,
+    )
+
+
+# --- what it says ----------------------------------------------------------------------------------------------------
+
+
+def _added_us(measured: Measured, side: str, operation: str) -> float:
+    """What the operation takes beyond the same member's page without a session; the median of the rounds."""
+    pairs = zip(measured[side, operation], measured[side, PLAIN], strict=True)
+    return statistics.median(one.median_us - plain.median_us for one, plain in pairs)
+
+
+def _median(measured: Measured, side: str, operation: str, field: str) -> float:
+    return statistics.median(getattr(once, field) for once in measured[side, operation])
+
+
+def _section(run: tuple[str, ...], measured: Measured, held: dict[str, Held]) -> Section:
+    return Section(
+        "beside_tomcat",
+        "Beside Tomcat",
+        run,
+        (
+            "Three real members of Tomcat 10 under its BackupManager and its DeltaManager, and three of ours, each in a"
+            " network namespace of its own; the same pages (JSP there, Flask under gunicorn here) asked by the same"
+            " client through Unix sockets, one request at a time. A session holds 1 kB, and a write sets one number of"
+            " it. *Added* is what an operation takes beyond the same server's page without a session, so that what the"
+            " two languages and servers take is left out.",
+            "Both of Tomcat's managers send with `channelSendOptions` 6, acknowledged when applied: BackupManager's own"
+            " default, and what makes DeltaManager wait as ours does (its default, 8, waits for nobody).",
+            "Packets and bytes are what the kernel counted on all members' cables, headers and TCP's acknowledgements"
+            " included, less what an idle cluster sends in the same time.",
+            "Memory: of Tomcat what the Java heap grows by, after collection; of ours what the store's file and the"
+            " agent's own memory grow by. Both for sessions that were made over HTTP.",
+        ),
+        tuple(_tables(measured, held)),
+        (),
+        tuple(_claims(measured, held)),
+        tuple(_worse(measured, held)),
+    )
+
+
+def _tables(measured: Measured, held: dict[str, Held]) -> Iterable[Table]:
+    yield table(
+        "Time added by the session, in µs",
+        ("", *(column for name in SIDES for column in (name, "p99, whole"))),
+        [
+            (operation, *(v for side in SIDES for v in (_added_us(measured, side, operation),
+                                                        _median(measured, side, operation, "p99_us"))))
+            for operation in OPERATIONS[1:]
+        ],
+        "The page without a session takes "
+        + ", ".join(f"{shown(_median(measured, side, PLAIN, 'median_us'))} µs ({side})" for side in SIDES) + ".",
+    )  # fmt: skip
+    yield table(
+        "Between members, for each operation",
+        ("", *(f"{side}: {what}" for side in SIDES for what in ("packets", "bytes"))),
+        [
+            (operation, *(_median(measured, side, operation, field) for side in SIDES for field in
+                          ("packets", "sent_bytes")))
+            for operation in OPERATIONS[1:]
+        ],
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = [(side, one.primary, one.copy, one.proxy) for side, one in held.items()]
+    yield table("Bytes of memory for each session of 1 kB", ("", "primary", "a copy", "a proxy"), rows)
+
+
+def _claims(measured: Measured, held: dict[str, Held]) -> Iterable[Claim]:
+    (ours, ours_delta), (theirs, theirs_delta) = OURS, THEIRS
+    for mine, other in ((ours, theirs), (ours_delta, theirs_delta)):
+        for operation in (READ, WRITE, CREATE):
+            yield Claim(f"{mine}: time added by a {operation}, beside {other}'s", _added_us(measured, mine, operation),
+                        _added_us(measured, other, operation), "µs")  # fmt: skip
+        yield Claim(f"{mine}: bytes on the wire for a write, beside {other}'s",
+                    _median(measured, mine, WRITE, "sent_bytes"), _median(measured, other, WRITE, "sent_bytes"),
+                    "bytes")  # fmt: skip
+    yield Claim("a read-only request sends", _median(measured, ours, READ, "packets"), 0.05, "packets")
+    hop_us = _added_us(measured, ours, READ_HOP) - _added_us(measured, ours, READ)
+    yield Claim("time added when a read is served by another member", hop_us, 1_000, "µs")
+    for role in ("primary", "copy", "proxy"):
+        yield Claim(f"memory of a session, {role}, beside Tomcat's BackupManager", getattr(held[ours], role),
+                    getattr(held[theirs], role), "bytes")  # fmt: skip
+
+
+def _worse(measured: Measured, held: dict[str, Held]) -> Iterable[str]:
+    for mine, other in zip(OURS, THEIRS, strict=True):
+        for operation in OPERATIONS[1:]:
+            for what, value, beside, unit in (
+                ("adds more time", _added_us(measured, mine, operation), _added_us(measured, other, operation), "µs"),
+                ("sends more packets", *(_median(measured, s, operation, "packets") for s in (mine, other)), "packets"),
+                ("sends more", *(_median(measured, s, operation, "sent_bytes") for s in (mine, other)), "bytes"),
+            ):
+                if value > beside * 1.05 and value - beside > 0.1:
+                    yield f"{mine}, {operation}: {what} than {other} ({shown(value)} and {shown(beside)} {unit})"
+        for role in ("primary", "copy", "proxy"):
+            value, beside = getattr(held[mine], role), getattr(held[other], role)
+            if value is not None and beside is not None and value > beside:
+                yield (
+                    f"{mine}: a session takes more memory as {role} than {other}'s"
+                    f" ({shown(value)} and {shown(beside)} bytes)"
+                )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
