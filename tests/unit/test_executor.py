@@ -44,3 +44,19 @@ def test_small_events_share_a_turn() -> None:
     for _ in range(50):
         made.submit(c.Abandoned(1))
     assert not made.turn()
+
+
+def test_a_turn_that_needs_nothing_of_the_store_begins_no_transaction() -> None:
+    """S36: heartbeats and their answers never wait for the store, whoever writes there."""
+    made, store = executor()
+    made.submit(c.PeerFound("b", 7))
+    while made.turn():
+        pass
+    with store.write():  # as another writer would; a second one at once is an error here
+        made.submit(c.Received("b", 7, m.Heartbeat(5)))
+        made.submit(c.Received("b", 7, m.HeartbeatAck(9_999)))
+        assert not made.turn()
+    made.submit(page(1))
+    made.turn()
+    with store.view() as view:
+        assert view.counts().proxy == limits.BATCH_ENTRIES_MAX

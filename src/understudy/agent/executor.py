@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 from understudy import limits
 from understudy.agent.quarantine import note_death
@@ -28,6 +30,8 @@ EVENTS_PER_TURN_MAX = 64
 class _Unanswered:
     """The numbers whose outbox rows are there and unmarked: nobody was answered for these changes."""
 
+    __slots__ = ("_transaction",)
+
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
@@ -35,6 +39,39 @@ class _Unanswered:
         assert isinstance(number, int)
         rows = self._transaction.outbox(number - 1, 1)
         return bool(rows) and rows[0].number == number and not rows[0].marked
+
+
+class _Turn:
+    """What one turn does with the store: at one instant, in one write transaction. That is begun when something is
+    first to be read or written, so heartbeats and answers that change nothing never wait for the store."""
+
+    __slots__ = ("_block", "_settings", "_store", "_transaction", "environment", "now_ms")
+
+    def __init__(self, store: Store, settings: c.Settings) -> None:
+        self.now_ms = store.now_ms()
+        self._store = store
+        self._settings = settings
+        self._block: AbstractContextManager[Transaction] | None = None
+
+    @property
+    def transaction(self) -> Transaction:
+        if self._block is None:
+            block = self._store.write()
+            begun = self._transaction = block.__enter__()
+            self._block = block
+            self.environment = Environment(
+                self._settings, self.now_ms, begun.next_number, begun.is_nearly_full, _Unanswered(begun)
+            )
+        return self._transaction
+
+    def __enter__(self) -> _Turn:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._block is not None:
+            self._block.__exit__(kind, error, trace)
 
 
 class Executor:
@@ -96,8 +133,8 @@ class Executor:
         """
         assert not self._out, "a turn after one that failed"
         try:
-            with self._store.write() as transaction:
-                self._work(transaction)
+            with _Turn(self._store, self._settings) as turn:
+                self._work(turn)
         except Exception as error:
             if self._under_way and not isinstance(error, StoreFull):
                 note_death(self._store, self._under_way)
@@ -105,15 +142,15 @@ class Executor:
         self._release()
         return bool(self._events or self._scans)
 
-    def _work(self, transaction: Transaction) -> None:
+    def _work(self, turn: _Turn) -> None:
         self._touched = 0
         for _ in range(min(len(self._events), EVENTS_PER_TURN_MAX)):
-            self._handle(self._events.popleft(), transaction)
+            self._handle(self._events.popleft(), turn)
             if self._touched >= limits.BATCH_ENTRIES_MAX:
                 break
         if not self._events and self._scans:
-            self._handle(self._scan(self._scans.popleft(), transaction), transaction)
-        self._carry_out(self.engine.flush(), transaction)
+            self._handle(_scanned(self._scans.popleft(), turn), turn)
+        self._carry_out(self.engine.flush(), turn)
         self._under_way = b""
 
     def _release(self) -> None:
@@ -129,59 +166,49 @@ class Executor:
                 case c.Tell(fact=fact):
                     self._tell(fact)
 
-    def _handle(self, event: c.Event, transaction: Transaction) -> None:
+    def _handle(self, event: c.Event, turn: _Turn) -> None:
         self._under_way = b""
-        self._carry_out(self.engine.handle(event, self._store.now_ms()), transaction)
+        self._carry_out(self.engine.handle(event, turn.now_ms), turn)
 
-    def _carry_out(self, commands: list[c.Command], transaction: Transaction) -> None:
-        """Carry out commands in order; a command's result is handled before the next command."""
-        if not commands:
-            return
-        todo = deque(commands)
+    def _carry_out(self, commands: list[c.Command], turn: _Turn) -> None:
+        """Carry out commands in order; a command's results are handled before the next command."""
+        todo = commands[::-1]
         while todo:
-            command = todo.popleft()
-            results: list[c.Command] = []
+            command = todo.pop()
             match command:
                 case c.Send() | c.Reply() | c.Publish() | c.Tell():
                     self._out.append(command)
                 case c.Change(key=key, what=what):
                     self._touched += 1
                     self._under_way = key
-                    results = self.engine.handle(self._change(key, what, transaction), self._store.now_ms())
+                    todo += reversed(self.engine.handle(self._change(key, what, turn), turn.now_ms))
                 case c.Read(keys=keys, purpose=purpose):
                     self._touched += len(keys)
+                    results: list[c.Command] = []
                     for key in keys:
                         self._under_way = key
-                        entry = transaction.get(key) if key not in self._poisoned else None
-                        looked = c.Looked(key, purpose, entry)
-                        results.extend(self.engine.handle(looked, self._store.now_ms()))
+                        entry = turn.transaction.get(key) if key not in self._poisoned else None
+                        results += self.engine.handle(c.Looked(key, purpose, entry), turn.now_ms)
+                    todo += reversed(results)
                 case c.Scan():
                     self._scans.append(command)
                 case c.Settle(numbers=numbers):
-                    transaction.outbox_remove(numbers)
+                    turn.transaction.outbox_remove(numbers)
                 case c.Mark(numbers=numbers):
-                    transaction.outbox_mark(numbers)
+                    turn.transaction.outbox_mark(numbers)
                 case c.Note(name=name, value=value):
-                    transaction.set_note(name, value)
-            if results:
-                todo.extendleft(reversed(results))
+                    turn.transaction.set_note(name, value)
 
-    def _change(self, key: bytes, what: c.What, transaction: Transaction) -> c.Changed:
+    def _change(self, key: bytes, what: c.What, turn: _Turn) -> c.Changed:
         before: Entry | None = None
         if key in self._poisoned:
             return c.Changed(key, what, Outcome.STORE_FULL, None, None)
-        environment = Environment(
-            self._settings,
-            self.now_ms(),
-            transaction.next_number,
-            transaction.is_nearly_full,
-            _Unanswered(transaction),
-        )
+        transaction = turn.transaction
 
         def function(entry: Entry | None) -> tuple[Outcome, Entry | None]:
             nonlocal before
             before = entry
-            return perform(what, entry, environment)
+            return perform(what, entry, turn.environment)
 
         try:
             outcome, entry = transaction.change(key, function)
@@ -192,9 +219,12 @@ class Executor:
             transaction.outbox_add(entry.number, key)
         return c.Changed(key, what, outcome, entry, before)
 
-    def _scan(self, scan: c.Scan, transaction: Transaction) -> c.Scanned:
-        limit = limits.BATCH_ENTRIES_MAX
-        if scan.kind is c.ScanKind.OUTBOX:
+
+def _scanned(scan: c.Scan, turn: _Turn) -> c.Scanned:
+    """The next page of the list that ``scan`` names."""
+    limit, transaction = limits.BATCH_ENTRIES_MAX, turn.transaction
+    match scan.kind:
+        case c.ScanKind.OUTBOX:
             rows = transaction.outbox(scan.after_number, limit)
             return c.Scanned(
                 scan,
@@ -203,13 +233,12 @@ class Executor:
                 tuple(row.number for row in rows),
                 tuple(row.marked for row in rows),
             )
-        match scan.kind:
-            case c.ScanKind.ALL:
-                keys = transaction.keys(scan.after, limit)
-            case c.ScanKind.MEMBER:
-                keys = transaction.keys_of(scan.member, scan.after, limit)
-            case c.ScanKind.LACKING:
-                keys = transaction.keys_lacking(scan.after, limit)
-            case c.ScanKind.DUE:
-                keys = transaction.keys_due(self.now_ms(), limit)
-        return c.Scanned(scan, tuple(keys), len(keys) == limit)
+        case c.ScanKind.ALL:
+            keys = transaction.keys(scan.after, limit)
+        case c.ScanKind.MEMBER:
+            keys = transaction.keys_of(scan.member, scan.after, limit)
+        case c.ScanKind.LACKING:
+            keys = transaction.keys_lacking(scan.after, limit)
+        case c.ScanKind.DUE:
+            keys = transaction.keys_due(turn.now_ms, limit)
+    return c.Scanned(scan, tuple(keys), len(keys) == limit)

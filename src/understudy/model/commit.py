@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
@@ -110,7 +109,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     write over whatever is there."""
 
 
-class Stamp(NamedTuple):
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """What the committing member gives to a commit: who, which number, which instant."""
 
     member: str

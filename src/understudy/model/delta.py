@@ -150,6 +150,8 @@ def merged_times(entry: Entry, delta: Delta, now_ms: int) -> Times:
 
 
 def _rotated_ms(entry: Entry, delta: Delta, theirs_ms: int) -> int:
+    if entry.times.rotated_ms == theirs_ms:
+        return theirs_ms
     mine = {sibling.dot for sibling in entry.attributes.get(SECRETS, ())}
     told = {sibling.dot for sibling in delta.values.get(SECRETS, ())} | set(delta.carried.get(SECRETS, ()))
     if mine == told and entry.times.rotated_ms and theirs_ms:

@@ -118,12 +118,11 @@ class Times(msgspec.Struct, frozen=True, array_like=True):
     @property
     def deadline_ms(self) -> int | None:
         """The instant from which the session has expired, or None if it never does."""
-        ends = []
-        if self.idle_timeout_ms:
-            ends.append(self.accessed_ms + self.idle_timeout_ms)
-        if self.absolute_timeout_ms:
-            ends.append(self.created_ms + self.absolute_timeout_ms)
-        return min(ends) if ends else None
+        idle_ms = self.accessed_ms + self.idle_timeout_ms if self.idle_timeout_ms else None
+        if not self.absolute_timeout_ms:
+            return idle_ms
+        absolute_ms = self.created_ms + self.absolute_timeout_ms
+        return absolute_ms if idle_ms is None else min(idle_ms, absolute_ms)
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -157,7 +156,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_outbid(self) -> bool:
         """True when a higher reign than this entry's was promised: somebody else may be primary already."""
-        return self.promised > Promise(self.epoch.reign, self.epoch.chooser)
+        return self.promised > self.epoch[:2]
 
     @property
     def has_data(self) -> bool:

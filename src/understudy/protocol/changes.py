@@ -7,7 +7,6 @@ next commit number) comes in through ``Environment``.
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import NamedTuple
 
 import msgspec
 
@@ -21,7 +20,7 @@ IDLE_SLACK = 10
 taken as use since then."""
 
 
-class Environment(NamedTuple):
+class Environment(msgspec.Struct, frozen=True, gc=False):
     """The world, as arguments."""
 
     settings: c.Settings
@@ -109,8 +108,8 @@ def _commit(
         refused = refusal(entry, commit, unnumbered)
         if refused is not None:
             return refused, entry
-        return applied(entry, commit, unnumbered._replace(number=env.next_number()))
-    return created(commit, unnumbered._replace(number=env.next_number()), backups, settings.chooser)
+        return applied(entry, commit, msgspec.structs.replace(unnumbered, number=env.next_number()))
+    return created(commit, msgspec.structs.replace(unnumbered, number=env.next_number()), backups, settings.chooser)
 
 
 def _brings_news(entry: Entry, changed: Entry) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Key, Role
 
@@ -142,7 +144,7 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-class Row(NamedTuple):
+class Row(Struct, frozen=True, gc=False):
     """Where the indexes list an entry."""
 
     members: tuple[str, ...]

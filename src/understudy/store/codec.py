@@ -7,7 +7,6 @@ another one is refused, never guessed at.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
 
 import msgspec
 
@@ -157,20 +156,17 @@ def key_of_row(index: Index, row: bytes) -> Key:
     return row[_NUMBER_BYTES:] if index is Index.DUE else row
 
 
-class IndexRow(NamedTuple):
-    """One row of one index."""
-
-    kind: Index
-    row: bytes
+IndexRow = tuple[Index, bytes]
+"""One row of one index."""
 
 
 def index_rows(key: Key, row: Row) -> set[IndexRow]:
     """All index rows of one entry."""
-    found = {IndexRow(Index.MEMBERS, member_row(member, key)) for member in row.members}
+    found = {(Index.MEMBERS, member_row(member, key)) for member in row.members}
     if row.lacking:
-        found.add(IndexRow(Index.LACKING, key))
+        found.add((Index.LACKING, key))
     if row.deadline_ms is not None:
-        found.add(IndexRow(Index.DUE, due_row(row.deadline_ms, key)))
+        found.add((Index.DUE, due_row(row.deadline_ms, key)))
     return found
 
 
@@ -180,15 +176,15 @@ def moved_rows(key: Key, before: Row, after: Row) -> tuple[list[IndexRow], list[
     gone: list[IndexRow] = []
     new: list[IndexRow] = []
     if before.members != after.members:
-        gone += [IndexRow(Index.MEMBERS, member_row(m, key)) for m in before.members if m not in after.members]
-        new += [IndexRow(Index.MEMBERS, member_row(m, key)) for m in after.members if m not in before.members]
+        gone += [(Index.MEMBERS, member_row(m, key)) for m in before.members if m not in after.members]
+        new += [(Index.MEMBERS, member_row(m, key)) for m in after.members if m not in before.members]
     if before.lacking is not after.lacking:
-        (gone if before.lacking else new).append(IndexRow(Index.LACKING, key))
+        (gone if before.lacking else new).append((Index.LACKING, key))
     if before.deadline_ms != after.deadline_ms:
         if before.deadline_ms is not None:
-            gone.append(IndexRow(Index.DUE, due_row(before.deadline_ms, key)))
+            gone.append((Index.DUE, due_row(before.deadline_ms, key)))
         if after.deadline_ms is not None:
-            new.append(IndexRow(Index.DUE, due_row(after.deadline_ms, key)))
+            new.append((Index.DUE, due_row(after.deadline_ms, key)))
     return gone, new
 
 
