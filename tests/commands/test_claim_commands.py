@@ -12,6 +12,7 @@ from understudy.model.entry import Promise, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
+from understudy.protocol.inquire import TICK_MS
 
 FETCH = m.FetchRequest(0, KEY)
 COPY = backup_of(new_session(1, "b", ("a",), START_MS, x=b"1"))
@@ -153,3 +154,19 @@ def test_one_alone_that_does_not_hear_the_primary_asks_ever_more_rarely() -> Non
     gaps = [after - before for before, after in pairwise(instants)]
     assert len(instants) < 15 and gaps[-1] > 2_000, gaps
     assert sent(a.asked(FETCH, 2), m.Ask), "after the last answer some time has passed"
+
+
+def test_no_event_puts_off_the_look_at_what_is_under_way() -> None:
+    """S31: a busy member looks at its open requests and inquiries as soon as an idle one."""
+    a = Turns("b", "c", entries={KEY: COPY})
+    a.wait(180, hearing=("c",))
+    assert sent(a.hears("c", m.Fetch(9, KEY, {}, 1, "b")), m.Ask)
+    due_ms = a.engine.inquiries.deadline_ms()
+    assert due_ms == a.now_ms + TICK_MS
+    for _ in range(TICK_MS - 1):
+        a.now_ms += 1
+        a.hears("c", m.HeartbeatAck(a.now_ms))
+        assert a.engine.inquiries.deadline_ms() == due_ms
+    a.now_ms += 1
+    a.tick()
+    assert a.engine.inquiries.deadline_ms() == a.now_ms + TICK_MS

@@ -209,6 +209,7 @@ class InLoop:
 
     def send(self, to: Peer, frame: bytes) -> None:
         self._call(lambda: self.paths.send(to, frame))
+        self._call(self.paths.flush)
 
     def leave(self) -> None:
         self._call(self.paths.leave)

@@ -29,6 +29,7 @@ from understudy.protocol.commands import (
     PeerLost,
     Received,
     Started,
+    Ticked,
 )
 from understudy.protocol.messages import ControlRequest, Heartbeat, Hello, Reply, decode_worker_message, encode
 from understudy.store import Owner
@@ -60,6 +61,10 @@ class RecordingExecutor:
         self.turns: list[list[Event]] = []
         self.failure: Exception | None = None
         self.turned = asyncio.Event()
+        self.sends: list[Callable[[], None]] = []
+        """What its next turns send."""
+        self.due_ms = 1_000_000
+        self.clock: Callable[[], int] = lambda: 0
 
     def submit(self, event: Event) -> None:
         self.queued.append(event)
@@ -67,6 +72,8 @@ class RecordingExecutor:
     def turn(self) -> bool:
         taken, self.queued = self.queued, []
         self.turns.append(taken)
+        for send in self.sends:
+            send()
         self.turned.set()
         failure, self.failure = self.failure, None
         if failure is not None:
@@ -76,10 +83,10 @@ class RecordingExecutor:
         return False
 
     def deadline_ms(self) -> int:
-        return 1_000_000
+        return self.due_ms
 
     def now_ms(self) -> int:
-        return 0
+        return self.clock()
 
     def events(self) -> list[Event]:
         return [event for turn in self.turns for event in turn]
@@ -90,12 +97,17 @@ class NoNetwork:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Peer, bytes]] = []
+        self.flushed: list[int] = []
+        """How much had been sent at each flush."""
         self.failed = ""
 
     def start(self, listener: object) -> None: ...
 
     def send(self, to: Peer, frame: bytes) -> None:
         self.sent.append((to, frame))
+
+    def flush(self) -> None:
+        self.flushed.append(len(self.sent))
 
     def failure(self) -> str:
         return self.failed
@@ -149,6 +161,44 @@ class Looks:
 
     def tidy_readers(self) -> int:
         return 0
+
+
+def test_what_a_turn_sends_leaves_together_at_its_end(tmp_path: Path) -> None:
+    """One flush of the network for all messages of a turn: one system call for each member."""
+
+    async def play(agent: Agent, executor: RecordingExecutor, network: NoNetwork, _: asyncio.Task[bool]) -> None:
+        await executor.turned.wait()
+        agent.inbox.peer_found(B1)
+        executor.turned.clear()
+        await executor.turned.wait()
+        executor.sends = [lambda: agent.send("b", Heartbeat(1)), lambda: agent.send("b", Heartbeat(2))]
+        executor.turned.clear()
+        agent.inbox.received(B1, encode(Heartbeat(5)))
+        await executor.turned.wait()
+        assert network.flushed == [0, 0, 2]
+
+    scene(tmp_path, play)
+
+
+def test_a_deadline_that_was_put_off_costs_no_turn(tmp_path: Path) -> None:
+    """A timer stays as it was set when the deadline moves away; it looks again when it goes off, and ticks in time."""
+
+    async def play(agent: Agent, executor: RecordingExecutor, _: NoNetwork, __: asyncio.Task[bool]) -> None:
+        await executor.turned.wait()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        executor.clock = lambda: int((loop.time() - began_s) * 1_000)
+        for executor.due_ms in (10, 60):
+            executor.turned.clear()
+            agent.inbox.peer_found(B1)
+            await executor.turned.wait()
+        executor.turned.clear()
+        await executor.turned.wait()
+        assert executor.turns[-1] == [Ticked()]
+        assert executor.now_ms() >= 60
+        assert executor.events().count(Ticked()) == 1
+
+    scene(tmp_path, play)
 
 
 def test_arrivals_of_one_moment_are_one_turn(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from understudy import limits
 from understudy.errors import FrameError
@@ -17,19 +18,19 @@ from understudy.protocol.messages import decode_member_message
 from understudy.transport import Peer
 
 
-class Frame(NamedTuple):
+class Frame(Struct, frozen=True, gc=False):
     sender: Peer
     data: bytes
 
 
-class Seen(NamedTuple):
+class Seen(Struct, frozen=True, gc=False):
     """A life was found, or lost."""
 
     peer: Peer
     found: bool
 
 
-class Refusal(NamedTuple):
+class Refusal(Struct, frozen=True, gc=False):
     reason: str
 
 
@@ -67,7 +68,10 @@ class Inbox:
                 return
             self._frames += 1
             self._bytes += len(frame)
-        self._put(Frame(sender, frame))
+            first = not self._arrivals
+            self._arrivals.append(Frame(sender, frame))
+        if first:
+            self._wake()
 
     def take(self) -> tuple[list[Arrival], int]:
         """Everything that has arrived, in order, and how many frames were dropped since the last time."""
@@ -79,8 +83,8 @@ class Inbox:
 
     def _put(self, arrival: Arrival) -> None:
         with self._lock:
+            first = not self._arrivals
             self._arrivals.append(arrival)
-            first = len(self._arrivals) == 1
         if first:
             self._wake()
 

@@ -100,7 +100,7 @@ class Agent:
         self.life = life
         self.journal = journal
         self.server = WorkerServer(Hooks(self._welcome, self._submit, self._control, self._attached, self._warn))
-        self.inbox = Inbox(self._wake_from_thread)
+        self.inbox = Inbox(self._wake_from_anywhere)
         self._looks = looks
         self._lives = Directory(life.me, life.own_lives)
         self._executor: Turns | None = None
@@ -199,16 +199,16 @@ class Agent:
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
 
-    def _wake_from_thread(self) -> None:
+    def _wake_from_anywhere(self) -> None:
         """The inbox is no longer empty: direct paths say so in the loop, the routed transport from its threads."""
         if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._arrived)
-            return
+            self._wake()
         # The loop has ended when the network's last words come.
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._arrived)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
 
-    def _arrived(self) -> None:
+    def _take_arrivals(self, submit: Callable[[Event], None]) -> None:
+        """What the network has brought since the last turn."""
         arrivals, dropped = self.inbox.take()
         if dropped:
             self._warn("frames dropped", f"{dropped} came while as many as fit were waiting for a turn")
@@ -216,25 +216,25 @@ class Agent:
             match arrival:
                 case Frame():
                     try:
-                        self._submit(self._lives.read(arrival))
+                        submit(self._lives.read(arrival))
                     except FrameError as error:
                         self._warn("bad frame", f"from member {arrival.sender.name}: {error}")
                 case Seen():
                     for event in self._lives.seen(arrival):
-                        self._submit(event)
+                        submit(event)
                     self._maybe_refuse_name(arrival)
                 case Refusal(reason=reason):
                     self._warn("refused", reason)
 
     def _turn(self) -> None:
-        executor = self._executor
-        if executor is None or self._ended.done():
+        executor, transport = self._executor, self._transport
+        if executor is None or transport is None or self._ended.done():
             return
         self._turn_is_due = False
+        self._take_arrivals(executor.submit)
         try:
             more = executor.turn()
-            deadline_ms = executor.deadline_ms()
-            self._tick_at(deadline_ms, deadline_ms - executor.now_ms())
+            self._set_timer(executor)
         except StoreError as error:
             # A failing disk undid the turn, and the engine believes what is not so: the next life reads the store.
             # (A store that is merely full refuses single changes, which is no error here.)
@@ -244,6 +244,7 @@ class Agent:
         except Exception as error:
             self._ended.set_exception(error)
             return
+        transport.flush()
         self.server.flush()
         if more:
             self._wake()
@@ -252,19 +253,28 @@ class Agent:
         elif self._drain_limit is not None and executor.engine.drained:
             self.stop("drained")
 
-    def _tick_at(self, deadline_ms: int, delay_ms: int) -> None:
-        """Have a turn with Ticked at that instant of the store clock, ``delay_ms`` from now."""
+    def _set_timer(self, executor: Turns) -> None:
+        """Look at the deadline again when it has come. A timer that goes off earlier stays: most deadlines are put
+        off long before they come, and a timer for each would cost more than that look."""
+        deadline_ms = executor.deadline_ms()
         if self._timer is not None:
-            if self._timer_ms == deadline_ms:
+            if self._timer_ms <= deadline_ms:
                 return
             self._timer.cancel()
         self._timer_ms = deadline_ms
         # At least a millisecond: an instant that stays in the past must not keep the loop from all else.
-        self._timer = self._loop.call_later(max(1, delay_ms) / 1000, self._tick)
+        delay_ms = max(1, deadline_ms - executor.now_ms())
+        self._timer = self._loop.call_later(delay_ms / 1000, self._timer_went_off)
 
-    def _tick(self) -> None:
+    def _timer_went_off(self) -> None:
         self._timer = None
-        self._submit(Ticked())
+        executor = self._executor
+        if executor is None:
+            return
+        if executor.deadline_ms() <= executor.now_ms():
+            self._submit(Ticked())
+        else:
+            self._set_timer(executor)
 
     def _drain_over(self) -> None:
         self.stop(f"not all was handed over within {limits.DRAIN_MS_MAX // 1000} s")

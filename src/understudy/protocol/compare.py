@@ -72,6 +72,7 @@ class Comparisons:
         self._contributions: dict[bytes, Contribution] = {}
         self._to_answer: dict[tuple[str, int], list[Answer]] = {}
         self._fresh: dict[bytes, int] = {}
+        self._next_tick_ms = 0
 
     def inquire_with(self, inquire: Callable[[bytes], None]) -> None:
         """Name who opens an inquiry, for entries that are behind although nobody alive is ahead."""
@@ -149,6 +150,7 @@ class Comparisons:
 
     def _ask(self, items: list[Item], waiting: set[str], batch: bool, of_primary: bool = False) -> int:
         number = self._core.next_id()
+        self._tick_soon()
         comparison = Comparison(items, waiting, batch, self._core.now_ms, of_primary)
         self.open[number] = comparison
         for name in sorted(waiting):
@@ -258,6 +260,7 @@ class Comparisons:
         if covers(whole.context, entry.context):
             self._core.emit(c.Change(key, c.ReleaseCopy(entry.epoch)))
             return
+        self._tick_soon()
         owed = Contribution(key, whole.context, entry.location, self._core.next_id(), 0)
         self._contributions[key] = owed
         self._core.tell(c.FactKind.CONTRIBUTED, key, entry.primary)
@@ -303,8 +306,14 @@ class Comparisons:
 
     # --- time and sending ----------------------------------------------------------------------------------
 
+    def _tick_soon(self) -> None:
+        """The first thing that is under way sets the clock."""
+        if not self.open and not self._contributions:
+            self._next_tick_ms = self._core.now_ms + RESEND_MS
+
     def tick(self) -> None:
         now = self._core.now_ms
+        self._next_tick_ms = now + RESEND_MS
         for number, comparison in list(self.open.items()):
             for name in [n for n in comparison.waiting if not self._members.is_alive(n)]:
                 self._wait_no_more(comparison, name)
@@ -319,7 +328,7 @@ class Comparisons:
                 self._core.emit(c.Read((owed.key,), c.Resend("")))
 
     def deadline_ms(self) -> int | None:
-        return self._core.now_ms + RESEND_MS if self.open or self._contributions else None
+        return self._next_tick_ms if self.open or self._contributions else None
 
     def flush(self) -> None:
         if not self._to_answer:

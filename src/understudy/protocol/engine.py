@@ -114,7 +114,8 @@ class Engine:
         return self.core.take()
 
     def deadline_ms(self) -> int:
-        """When ``Ticked`` is due at the latest."""
+        """When ``Ticked`` is due. Events may bring it nearer, but only what it was for being done puts it off: so a
+        timer may stay as it is, and look here once more when it goes off."""
         soonest = min(self.members.deadline_ms(), self.sweeps.deadline_ms())
         for part in self._with_deadlines:
             instant = part.deadline_ms()

@@ -69,6 +69,7 @@ class Inquiries:
         self._to_ask: dict[str, list[Question]] = {}
         self._to_answer: dict[tuple[str, int], list[Answer]] = {}
         self._holds: dict[tuple[str, int], dict[str, int]] = {}
+        self._next_tick_ms = 0
 
     # --- asking --------------------------------------------------------------------------------------------
 
@@ -96,6 +97,8 @@ class Inquiries:
         known = max(entry.epoch.reign, entry.promised.reign, self._above.pop(key, 0))
         promise = Promise(known + 1, self._core.settings.chooser)
         question = Question(key, promise, entry.context, entry.location)
+        if not self.open:
+            self._next_tick_ms = self._core.now_ms + TICK_MS
         inquiry = self.open[key] = Inquiry(question, set(self._members.reachable()), self._core.now_ms)
         for name in sorted(inquiry.waiting):
             self._to_ask.setdefault(name, []).append(question)
@@ -253,6 +256,7 @@ class Inquiries:
 
     def tick(self) -> None:
         now = self._core.now_ms
+        self._next_tick_ms = now + TICK_MS
         for inquiry in list(self.open.values()):
             for name in [n for n in inquiry.waiting if not self._members.is_alive(n)]:
                 inquiry.waiting.discard(name)
@@ -275,7 +279,7 @@ class Inquiries:
             return None
         instants = [dropped.due_ms for dropped in self._dropped.values() if dropped.due_ms]
         if self.open:
-            instants.append(self._core.now_ms + TICK_MS)
+            instants.append(self._next_tick_ms)
         return min(instants, default=None)
 
     def flush(self) -> None:

@@ -115,7 +115,7 @@ class Replication:
         flight = self.flights.get(key)
         now = self._core.now_ms
         if flight is None:
-            flight = self.flights[key] = Flight(key, entry, now)
+            flight = self._begun(key, entry)
             if before is not None and before.number and before.number != entry.number:
                 # An earlier change was answered unprotected and nobody took it since: this one includes it.
                 self._core.emit(c.Settle((before.number,)))
@@ -138,12 +138,19 @@ class Replication:
         self._evaluate(flight)
         return flight
 
+    def _begun(self, key: bytes, entry: Entry) -> Flight:
+        """A new flight. The first one has a tick's time before anybody looks at it: most are over by then."""
+        if not self.flights:
+            self._next_tick_ms = self._core.now_ms + TICK_MS
+        flight = self.flights[key] = Flight(key, entry, self._core.now_ms)
+        return flight
+
     def recheck(self, key: bytes, entry: Entry, member: str) -> None:
         """Make sure that a backup that came back still holds what the list says."""
         self._contexts[(member, key)] = entry.context
         flight = self.flights.get(key)
         if flight is None:
-            flight = self.flights[key] = Flight(key, entry, self._core.now_ms)
+            flight = self._begun(key, entry)
             flight.acked = {b: entry.number for b in entry.backups}
         flight.acked.pop(member, None)
         flight.newcomers[member] = entry.number
@@ -381,10 +388,10 @@ class Replication:
         done = [w for w in flight.waiters if w.number <= protected]
         if done:
             flight.waiters = [w for w in flight.waiters if w.number > protected]
-        settled = tuple(n for n in flight.numbers if n <= protected)
+        settled = [n for n in flight.numbers if n <= protected]
         if settled:
             flight.numbers = [n for n in flight.numbers if n > protected]
-            self._core.emit(c.Settle(settled))
+            self._core.emit(c.Settle(tuple(settled)))
         for waiter in done:
             self._answer(waiter.job, True, waiter.number)
         if self._nobody_can_help(flight):
@@ -392,8 +399,9 @@ class Replication:
         self._finish(flight, protected)
 
     def _nobody_can_help(self, flight: Flight) -> bool:
-        if any(self._members.is_reachable(h) for h in flight.holders(self._core.me)):
-            return False
+        for holder in flight.holders(self._core.me):
+            if self._members.is_reachable(holder):
+                return False
         return not self._members.can_place(exclude=flight.location.backups)
 
     def _finish(self, flight: Flight, protected: int) -> None:

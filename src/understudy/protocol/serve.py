@@ -43,6 +43,8 @@ from understudy.protocol.replicate import Replication
 from understudy.protocol.route import Router, Way
 
 RETRY_MS = 50
+TICK_MS = RETRY_MS // 2
+"""How often jobs are looked at while there are any."""
 REFUSALS = {
     Outcome.CONFLICT: c.FactKind.COMMIT_CONFLICTED,
     Outcome.FENCED: c.FactKind.COMMIT_FENCED,
@@ -72,6 +74,7 @@ class Service:
         self._jobs = Jobs(core, members)
         self._locator = Locator(core, members)
         self._router = Router(core, members)
+        self._next_tick_ms = 0
         self.is_cold = False
         """True until those who were there last have been found: nobody can be asked about an old entry yet."""
         self.is_joining = False
@@ -115,6 +118,8 @@ class Service:
         self._jobs.abandoned(ticket)
 
     def _start(self, job: Job) -> None:
+        if len(self.jobs) == 1:
+            self._next_tick_ms = self._core.now_ms + TICK_MS
         request = job.request
         if isinstance(request, CommitRequest) and request.commit.creates is not None:
             self._create(job, request)
@@ -464,6 +469,7 @@ class Service:
     def tick(self) -> None:
         """Try again what waits for time; give up what has waited too long."""
         now = self._core.now_ms
+        self._next_tick_ms = now + TICK_MS
         for job in list(self.jobs.values()):
             if now >= job.until_ms + RETRY_MS:
                 self._give_up(job)
@@ -479,7 +485,7 @@ class Service:
                     self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
 
     def deadline_ms(self) -> int | None:
-        return self._core.now_ms + RETRY_MS // 2 if self.jobs else None
+        return self._next_tick_ms if self.jobs else None
 
     # --- out -----------------------------------------------------------------------------------------------
 

@@ -290,6 +290,6 @@ class Sweeps:
         soonest_ms = self._reap_ms
         for due_ms in self._recheck_ms.values():
             soonest_ms = min(soonest_ms, due_ms)
-        if self._members.leaving and not self.drained:
-            soonest_ms = min(soonest_ms, self._core.now_ms + LEAVE_AGAIN_MS)
+        if self._members.leaving and not self.drained and not self._leave_scanning:
+            soonest_ms = min(soonest_ms, self._leave_ms)
         return soonest_ms

@@ -7,7 +7,6 @@ is answered, asked again when the agent was replaced, and given up, as the worke
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
@@ -331,12 +330,16 @@ class Machine:
             self.world.at(due_ms, lambda: self._tick(executor, due_ms))
 
     def _tick(self, executor: Executor, due_ms: int) -> None:
-        if self.executor is executor and not self.is_paused and due_ms == self._tick_due_ms:
+        if self.executor is not executor or self.is_paused or due_ms != self._tick_due_ms:
+            return
+        if executor.deadline_ms() <= executor.now_ms():
             self._submit(c.Ticked())
+        else:
+            self._schedule_tick(executor)
 
 
 class World:
-    """All machines, the network, and the queue of what happens when; and who looks on."""
+    """All machines, and the network, whose queue tells what happens when; and who looks on."""
 
     def __init__(
         self,
@@ -357,8 +360,6 @@ class World:
         """What single machines are configured otherwise than all others."""
         self.facts: dict[str, int] = {}
         self.trace: list[str] | None = None
-        self._queue: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = count()
         self._tickets = count(1)
         self._clocks = clocks or {}
         self.machines: dict[str, Machine] = {}
@@ -422,28 +423,14 @@ class World:
     # --- time ----------------------------------------------------------------------------------------------
 
     def at(self, due_ms: int, action: Callable[[], None]) -> None:
-        heapq.heappush(self._queue, (due_ms, next(self._order), action))
+        self.network.at(due_ms, action)
 
     def later(self, after_ms: int, action: Callable[[], None]) -> None:
-        self.at(self.network.now_ms + after_ms, action)
+        self.network.at(self.network.now_ms + after_ms, action)
 
     def run_until(self, until_ms: int) -> None:
         """Let everything happen up to an instant, in order."""
-        network, queue = self.network, self._queue
-        while True:
-            network_ms = network.next_ms()
-            if queue and (network_ms is None or queue[0][0] <= network_ms):
-                own_ms = queue[0][0]
-                if own_ms > until_ms:
-                    break
-                if own_ms > network.now_ms:
-                    network.now_ms = own_ms
-                heapq.heappop(queue)[2]()
-            elif network_ms is not None and network_ms <= until_ms:
-                network.step()
-            else:
-                break
-        network.now_ms = max(until_ms, network.now_ms)
+        self.network.deliver_until(until_ms)
 
     def run_for(self, ms: int) -> None:
         self.run_until(self.network.now_ms + ms)

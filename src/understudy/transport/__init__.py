@@ -42,6 +42,9 @@ class Transport(Protocol):
     def send(self, to: Peer, frame: bytes) -> None:
         """Give a frame to the network; never waits, never raises for an unreachable peer."""
 
+    def flush(self) -> None:
+        """Let everything leave that was sent since the last time: what one turn sends to a member may go at once."""
+
     def failure(self) -> str:
         """Why this transport does not work any more, for good, or ""; asked once a second while it is started."""
 

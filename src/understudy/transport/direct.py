@@ -21,6 +21,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable
+from typing import cast
 
 from understudy import limits
 from understudy.config.parse import Address, parse_address
@@ -85,6 +86,7 @@ class DirectPaths:
         self._server: asyncio.Server | None = None
         self._found: set[Peer] = set()
         self._paths: dict[Peer, Connection] = {}
+        self._unsent: set[Connection] = set()
         self._dialling: set[Peer] = set()
         self._marks: dict[Peer, bytes] = {}
         """Marks of members whose path has not been proved here yet."""
@@ -109,8 +111,14 @@ class DirectPaths:
         path = self._paths.get(to)
         if path is not None and len(frame) < handshake.PAYLOAD_BYTES_MAX:
             path.send(frame)
+            self._unsent.add(path)
         else:
             self._routed.send(to, _DATA + frame)
+
+    def flush(self) -> None:
+        """Cost: one system call for each member that something was sent to."""
+        while self._unsent:
+            self._unsent.pop().flush()
 
     def failure(self) -> str:
         return self._routed.failure()
@@ -291,7 +299,7 @@ class Connection(asyncio.Protocol):
         self._paths = paths
         self._dials = dialled is not None
         self._transport: asyncio.Transport | None = None
-        self._unread = bytearray()
+        self._unread = b""
         self._greeted = b""
         self._answered = b""
         self._sealer: handshake.Sealer | None = None
@@ -304,8 +312,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio's -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is not of that class
         if not self._paths.arrived(self):
             transport.abort()
             return
@@ -318,8 +325,7 @@ class Connection(asyncio.Protocol):
             self._write_plain(self._greeted)
 
     def data_received(self, data: bytes) -> None:
-        unread = self._unread
-        unread += data
+        unread = self._unread + data if self._unread else data
         at = 0
         try:
             while len(unread) - at >= handshake.LENGTH_BYTES:
@@ -329,14 +335,14 @@ class Connection(asyncio.Protocol):
                 end = at + handshake.LENGTH_BYTES + size
                 if end > len(unread):
                     break
-                self._body(bytes(unread[at + handshake.LENGTH_BYTES : end]))
+                self._body(unread[at + handshake.LENGTH_BYTES : end])
                 at = end
         except (FrameError, FormatMismatch) as error:
             whom = self.peer.name if self.peer is not None else "a stranger"
             self._paths.refused(f"the connection of {whom} was ended: {error}")
             self.abort()
             return
-        del unread[:at]
+        self._unread = unread[at:]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -396,7 +402,7 @@ class Connection(asyncio.Protocol):
     # --- out -----------------------------------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
-        """Send with all that is sent in this turn of the loop: one system call."""
+        """Send with the next flush."""
         if self._held is None:
             self._seal(_DATA + frame)
         else:
@@ -411,16 +417,16 @@ class Connection(asyncio.Protocol):
     def tell_seen(self, mark: bytes) -> None:
         """The other side may begin: what it has routed is here."""
         self._seal(_SEEN + mark)
+        self.flush()
 
     def _release(self) -> None:
         held, self._held = self._held, None
         for frame in held or ():
             self.send(frame)
+        self.flush()
 
     def _seal(self, frame: bytes) -> None:
         assert self._sealer is not None
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
         self._out.append(self._sealer.seal(frame))
 
     def abort(self) -> None:
@@ -429,9 +435,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._paths.ended(self)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Let what was sent since the last time leave in one system call."""
         out, self._out = self._out, []
-        if self._transport is None or self._transport.is_closing():
+        if not out or self._transport is None or self._transport.is_closing():
             return
         self._transport.write(b"".join(out))
         if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:

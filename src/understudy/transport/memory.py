@@ -57,6 +57,9 @@ class MemoryTransport:
         """Give a frame to the network; it may be lost, repeated, delayed or overtaken."""
         self._network._send(self._me, to, frame)
 
+    def flush(self) -> None:
+        """Nothing was kept back."""
+
     def failure(self) -> str:
         """A network in memory does not fail for good."""
         return ""
@@ -121,6 +124,10 @@ class MemoryNetwork:
 
     # --- time ----------------------------------------------------------------------------------------------------
 
+    def at(self, due_ms: int, happens: Callable[[], None]) -> None:
+        """Lets something happen at an instant, in one row with frames and notices."""
+        heapq.heappush(self._queue, (due_ms, next(self._order), happens))
+
     def next_ms(self) -> int | None:
         """Gives when the next frame or notice is due, or None when nothing is under way."""
         return self._queue[0][0] if self._queue else None
@@ -140,8 +147,12 @@ class MemoryNetwork:
     def deliver_until(self, now_ms: int) -> None:
         """Delivers everything that is due up to and at ``now_ms``, and moves the clock there."""
         assert now_ms >= self.now_ms, "time does not go back"
-        while self._queue and self._queue[0][0] <= now_ms:
-            self.step()
+        queue = self._queue
+        while queue and queue[0][0] <= now_ms:
+            due_ms, _, happens = heapq.heappop(queue)
+            if due_ms > self.now_ms:
+                self.now_ms = due_ms
+            happens()
         self.now_ms = now_ms
 
     # --- faults --------------------------------------------------------------------------------------------------
@@ -190,10 +201,10 @@ class MemoryNetwork:
             place.paused_at_ms = None
             waiting, place.waiting = place.waiting, []
             for deliver in waiting:
-                self._at(self.now_ms, deliver)
+                self.at(self.now_ms, deliver)
             if silent:
                 for peer in sorted(place.found):
-                    self._at(self.now_ms, lambda place=place, peer=peer: self._tell_lost(place, peer))  # type: ignore[misc]
+                    self.at(self.now_ms, lambda place=place, peer=peer: self._tell_lost(place, peer))  # type: ignore[misc]
             self._look_at(place.peer, self.detect_ms)
             for other in list(self._places.values()):
                 self._look(place, other, self.detect_ms)
@@ -217,11 +228,11 @@ class MemoryNetwork:
             self._lost += 1
             return
         frame = bytes(frame)
-        self._at(self._arrival_ms(me, to), lambda: self._arrive(me, to, frame))
+        self.at(self._arrival_ms(me, to), lambda: self._arrive(me, to, frame))
         if self.repeat and self._random.random() < self.repeat:
             self._repeated += 1
             late_ms = self.now_ms + self._random.randint(*self.delay_ms) * self._random.randint(1, 10)
-            self._at(late_ms, lambda: self._arrive(me, to, frame))
+            self.at(late_ms, lambda: self._arrive(me, to, frame))
 
     def _leave(self, me: Peer) -> None:
         place = self._places[me]
@@ -239,9 +250,6 @@ class MemoryNetwork:
 
     def _named(self, name: str) -> list[_Place]:
         return [place for place in self._places.values() if place.peer.name == name]
-
-    def _at(self, due_ms: int, deliver: Callable[[], None]) -> None:
-        heapq.heappush(self._queue, (due_ms, next(self._order), deliver))
 
     def _arrival_ms(self, me: Peer, to: Peer) -> int:
         due_ms = self.now_ms + self._random.randint(*self.delay_ms)
@@ -294,7 +302,7 @@ class MemoryNetwork:
             after_ms = seen.paused_at_ms + self.silent_ms - self.now_ms
         else:
             after_ms = self._random.randint(*self.found_ms)
-        self._at(self.now_ms + after_ms, lambda: self._looked(place, seen, number))
+        self.at(self.now_ms + after_ms, lambda: self._looked(place, seen, number))
 
     def _looked(self, place: _Place, seen: _Place, number: int) -> None:
         if self._views[place.peer, seen.peer] != number or not place.running:

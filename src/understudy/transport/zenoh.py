@@ -144,6 +144,9 @@ class ZenohTransport:
         else:
             self._bulk.offer(to, frame)
 
+    def flush(self) -> None:
+        """Nothing was kept back."""
+
     def failure(self) -> str:
         """Why zenoh does not work any more, or ""; asked once a second."""
         return self._pulse.look() if self._session is not None else ""
