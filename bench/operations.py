@@ -80,7 +80,7 @@ class Ours:
             Operation("clean read", self._read, self.settle, "redis GET"),
             Operation("clean read, whole request", self._read_whole, self.settle, "redis GET"),
             *(
-                Operation(f'write, "{mode}"', partial(self._write, mode), self.settle, beside)
+                Operation(f'write, "{mode}"', partial(self.write, mode), self.settle, beside)
                 for mode, beside in (("none", "redis SET"), ("local", "redis SET"), ("backup", "redis SET + WAIT 1"))
             ),
         ]
@@ -117,7 +117,7 @@ class Ours:
         client.finish(session)
         return self._checked_read(user, perf_ns() - began_ns)
 
-    def _write(self, mode: str) -> int | None:
+    def write(self, mode: str) -> int | None:
         """From the cookie to the moment at which the response may leave."""
         client = self._clients[mode]
         at = self._next()

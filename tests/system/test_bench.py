@@ -74,6 +74,26 @@ def test_a_busy_neighbour_is_measured_beside_a_stranger() -> None:
             assert all(value > 0 for value in numbers(table, pattern, f"{name}, beside a busy worker")), table
 
 
+def test_the_cost_of_a_write_is_counted_for_each_process() -> None:
+    """A protected write is two transactions at the primary and one at the backup, and costs every process something;
+    the agents' own code, looked at in one process, takes three turns and has a time for each part.
+    """
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+    environ |= {"PYTHONPATH": str(ROOT / "src")}
+    given = {}
+    for script in ("write_cost.py", "write_parts.py"):
+        command = (sys.executable, str(ROOT / "bench" / script), "--writes", "200")
+        result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+        assert result.returncode == 0, result.stderr
+        given[script] = result.stdout
+    for process, transactions in (("worker", 0), ("agent a", 2), ("agent b", 1)):
+        cpu_us, wakeups, counted = numbers(given["write_cost.py"], rf"{NUMBER} +{NUMBER} +{NUMBER} ", process)
+        assert cpu_us > 0 and wakeups > 0 and transactions <= counted < transactions + 0.5
+    assert "2.00 turns at the primary, 1.00 at the backup" in given["write_parts.py"]
+    for part in ("agent/executor", "protocol", "model", "store"):
+        assert re.search(rf": {part} +[1-9]\d* µs$", given["write_parts.py"], re.MULTILINE), given["write_parts.py"]
+
+
 def test_without_redis_nothing_is_measured(tmp_path: Path) -> None:
     """Without redis-server the benchmark measures nothing, and says what to install."""
     result = run(PATH=str(tmp_path))
