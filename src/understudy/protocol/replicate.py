@@ -1,7 +1,6 @@
 """From a primary to its backups: deltas out, acknowledgements in, and who holds the copies.
 
-A *flight* is one session's changes that its holders have not all acknowledged. It starts with a change in the store
-and ends when every holder has answered; requests wait on it, the outbox rows of its numbers live as long as it does.
+The outbox rows of a flight's numbers (see ``flight``) live as long as it does, and requests wait on it.
 Backups are exchanged make before break: the old holders stay in the list until the new ones have everything.
 """
 
@@ -15,6 +14,7 @@ from understudy.model.delta import delta_since
 from understudy.model.entry import Context, Entry, Location, Role
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
+from understudy.protocol.flight import Flight, Waiter
 from understudy.protocol.members import Members
 from understudy.protocol.messages import Acknowledge, Confirm, Release, Replicate
 from understudy.protocol.readers import Readers
@@ -22,56 +22,6 @@ from understudy.protocol.readers import Readers
 TICK_MS = 20
 """How often flights are looked at while there are any: a fraction of ``backup_timeout_ms``."""
 RESEND_MAX_MS = 1_000
-
-
-class Waiter:
-    """One request that waits until a change is protected."""
-
-    def __init__(self, job: int, number: int, until_ms: int) -> None:
-        self.job = job
-        self.number = number
-        self.until_ms = until_ms
-
-
-class Flight:
-    """One session's unacknowledged changes."""
-
-    def __init__(self, key: bytes, entry: Entry, now_ms: int) -> None:
-        self.key = key
-        self.location: Location = entry.location
-        self.number = entry.number
-        self.since_ms = now_ms
-        self.resend_ms = 0
-        self.attempts = 0
-        self.widened = False
-        self.hold_until_ms = 0
-        """A successor acknowledges nothing before: its promise to the old primary runs on."""
-        self.numbers: list[int] = []
-        """Outbox rows to remove."""
-        self.marked: set[int] = set()
-        self.moves: set[int] = set()
-        """Numbers that changed roles only."""
-        self.acked: dict[str, int] = {}
-        self.answered = 0
-        """The highest number that answers may have left for."""
-        self.confirmed = 0
-        """The highest number that readers were told of."""
-        self.context: Context = entry.context
-        self.newcomers: dict[str, int] = {}
-        """Holders that lack even what was acknowledged before, and the number with which they are sent all."""
-        self.waiters: list[Waiter] = []
-
-    def holders(self, me: str) -> tuple[str, ...]:
-        """Who is told: the backups; after a hand-over the new primary, and the other backups of where it is now."""
-        if self.location.primary == me:
-            return self.location.backups
-        return (self.location.primary, *(b for b in self.location.backups if b != me))
-
-    def lacks(self, name: str, me: str) -> bool:
-        """True if a holder lacks what may have been acknowledged, or, after a hand-over, does not know of that."""
-        acked, is_ours = self.acked.get(name, 0), self.location.primary == me
-        needed = max(self.answered, self.newcomers.get(name, 0)) if is_ours else self.number
-        return name in self.holders(me) and acked < needed
 
 
 class Replication:

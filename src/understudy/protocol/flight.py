@@ -1,0 +1,58 @@
+"""A *flight*: one session's changes that its holders have not all acknowledged, and who waits for that.
+
+It starts with a change in the store and ends when every holder has answered.
+"""
+
+from __future__ import annotations
+
+from understudy.model.entry import Context, Entry, Location
+
+
+class Waiter:
+    """One request that waits until a change is protected."""
+
+    def __init__(self, job: int, number: int, until_ms: int) -> None:
+        self.job = job
+        self.number = number
+        self.until_ms = until_ms
+
+
+class Flight:
+    """One session's unacknowledged changes."""
+
+    def __init__(self, key: bytes, entry: Entry, now_ms: int) -> None:
+        self.key = key
+        self.location: Location = entry.location
+        self.number = entry.number
+        self.since_ms = now_ms
+        self.resend_ms = 0
+        self.attempts = 0
+        self.widened = False
+        self.hold_until_ms = 0
+        """A successor acknowledges nothing before: its promise to the old primary runs on."""
+        self.numbers: list[int] = []
+        """Outbox rows to remove."""
+        self.marked: set[int] = set()
+        self.moves: set[int] = set()
+        """Numbers that changed roles only."""
+        self.acked: dict[str, int] = {}
+        self.answered = 0
+        """The highest number that answers may have left for."""
+        self.confirmed = 0
+        """The highest number that readers were told of."""
+        self.context: Context = entry.context
+        self.newcomers: dict[str, int] = {}
+        """Holders that lack even what was acknowledged before, and the number with which they are sent all."""
+        self.waiters: list[Waiter] = []
+
+    def holders(self, me: str) -> tuple[str, ...]:
+        """Who is told: the backups; after a hand-over the new primary, and the other backups of where it is now."""
+        if self.location.primary == me:
+            return self.location.backups
+        return (self.location.primary, *(b for b in self.location.backups if b != me))
+
+    def lacks(self, name: str, me: str) -> bool:
+        """True if a holder lacks what may have been acknowledged, or, after a hand-over, does not know of that."""
+        acked, is_ours = self.acked.get(name, 0), self.location.primary == me
+        needed = max(self.answered, self.newcomers.get(name, 0)) if is_ours else self.number
+        return name in self.holders(me) and acked < needed
