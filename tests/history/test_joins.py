@@ -21,6 +21,19 @@ def known(cluster: Cluster, name: str) -> int:
     return sum(cluster.world.machines[name].store.read(key).entry is not None for key in cluster.keys)
 
 
+def found_at(cluster: Cluster, name: str) -> int:
+    """How many sessions a worker there is shown, whoever has to be asked."""
+    answers: list[object] = []
+    for key in cluster.keys:
+        cluster.world.machines[name].ask(m.FetchRequest(0, key), answers.append)
+    for _ in range(1_000):
+        if len(answers) == len(cluster.keys):
+            break
+        cluster.wait(10)
+    fetched = [answer for answer in answers if isinstance(answer, m.FetchAnswer)]
+    return sum(answer.outcome is m.FetchOutcome.HERE or answer.entry is not None for answer in fetched)
+
+
 def ready(cluster: Cluster, name: str) -> bool:
     executor = cluster.world.machines[name].executor
     return executor is not None and executor.engine.ready
@@ -56,7 +69,8 @@ def test_two_members_join_at_once() -> None:
 
 def test_a_join_during_a_loss() -> None:
     """S33: one machine dies with its store while another joins, and the joiner is killed before it is ready and joins
-    again: no session is lost, all are copied again, and the joiner knows every one of them."""
+    again: as soon as it is ready each session is found there (whose primary is dead nobody may have told of), none is
+    lost, all are copied again, and in the end the joiner knows every one of them."""
     cluster = Cluster("abc")
     cluster.create(60, "a")
     cluster.join("d")
@@ -67,6 +81,7 @@ def test_a_join_during_a_loss() -> None:
     cluster.wait(500)
     cluster.world.machines["d"].start()
     wait_until_ready(cluster, "d")
+    assert found_at(cluster, "d") == 60
     cluster.wait(2 * SETTLED_MS)
     assert copied(cluster) and known(cluster, "d") == 60
 
