@@ -318,5 +318,5 @@ def test_a_question_to_all_is_answered_with_the_place_and_the_view() -> None:
     for key, location in ((KEY, COPY.location), (bytes(16), None)):
         assert a.hears("c", m.Locate(3, key)) == [
             c.Read((key,), c.Answer("c", 3)),
-            c.Send("c", m.Located(3, key, location, ("a", "b", "c"))),
+            c.Send("c", m.Located(3, key, location, ("a", "b", "c"), empty=True)),
         ]

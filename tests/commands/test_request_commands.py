@@ -245,6 +245,35 @@ def test_a_member_that_only_others_see_counts_too() -> None:
     assert not [x for x in a.hears("c", located(view=("a", "b", "c"))) if isinstance(x, c.Reply)]
 
 
+@pytest.mark.parametrize(
+    ("lost", "empty", "is_believed"),
+    [((), False, True), (("a",), False, False), (("c",), True, False), (("c",), False, True)],
+    ids=["nobody", "we with our store", "an answerer with its store", "an answerer that has kept its store"],
+)
+def test_who_has_come_back_with_nothing_denies_nothing(lost: tuple[str, ...], empty: bool, is_believed: bool) -> None:
+    """S22, S31: d, which others see, is not found yet: it may be the primary, and whoever was lost with its store the
+    backup (profile one with rendezvous, seed 5020)."""
+    a = Turns("b", "c")
+    a.asked(FETCH)
+    a.hears("b", m.Located(1, KEY, None, ("a", "b", "c", "d"), lost))
+    commands = a.hears("c", m.Located(1, KEY, None, ("a", "b", "c", "d"), lost, empty))
+    assert (c.Reply(1, UNKNOWN) in commands) == is_believed
+
+
+def test_a_member_whose_earlier_life_was_lost_is_told_of_for_a_while() -> None:
+    """S31: until what it held has its copies again, if it has not left by itself."""
+    a = Turns("b", "c")
+    a.on(c.PeerLost("b", LIVES["b"]))
+    a.on(c.PeerFound("b", 999))
+    a.hears("c", m.Heartbeat(1, leaving=True))
+    a.on(c.PeerLost("c", LIVES["c"]))
+    a.on(c.PeerFound("c", 998))
+    for after_ms, lost in ((0, ("b",)), (11_100, ())):
+        a.now_ms += after_ms
+        ((_, answer),) = sent(a.on(c.Received("c", 998, m.Locate(3, KEY))), m.Located)
+        assert answer.lost == lost
+
+
 def test_a_silent_member_that_the_cookie_names_is_waited_for() -> None:
     """S31: the route says where the primary was: while that member is suspect nobody says unknown."""
     a = Turns("b", "c", "d")

@@ -288,7 +288,8 @@ class Engine:
             case c.Answer(sender=sender, request=request):
                 location = entry.location if entry is not None else None
                 if self.members.is_reachable(sender):
-                    self.core.send(sender, m.Located(request, key, location, self.members.view()))
+                    known = self.members.view(), self.members.recently_lost(), self.members.began_empty
+                    self.core.send(sender, m.Located(request, key, location, *known))
 
     def _resend(self, key: bytes, to: str, entry: Entry | None) -> None:
         if not to:

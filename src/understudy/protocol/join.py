@@ -50,6 +50,7 @@ class Joining:
     def start(self, event: c.Started) -> None:
         """The agent has opened its store."""
         self._started = True
+        self._members.began_empty = not event.has_entries
         if event.has_entries or self._core.settings.lives:
             self._members.keep_earlier_promises()
         awaited = set(event.last_view) - {self._core.me}

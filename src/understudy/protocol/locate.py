@@ -1,8 +1,8 @@
 """Nobody here knows a valid id: one question to all members, bounded in rate, and what their answers mean.
 
 "Unknown" is believed only if all but at most ``copies`` members of everybody's view say so, and the member that the
-cookie's route names is not merely silent: a protected session has a copy among the rest. Nobody is logged out by a
-time-out.
+cookie's route names is not merely silent: a protected session has a copy among the rest. Who was lost a moment ago and
+has come back with an empty store has said nothing by that. Nobody is logged out by a time-out.
 """
 
 from __future__ import annotations
@@ -106,10 +106,15 @@ class Locator:
         if places:
             sender, location = max(places.items(), key=lambda pair: pair[1].epoch)
             return self._follow(job, sender, location)
-        # Who was lost a moment ago may have been a holder and cannot be asked: it counts among those that are missed.
-        views = (self._members.view(), self._members.recently_lost(), *(m.view for m in job.located.values()))
-        union = {self._core.me}.union(*views)
-        said = set(job.located) | {self._core.me}
+        # Who was lost a moment ago may have been a holder and cannot be asked: it counts among those that are missed,
+        # also when it has come back without what it held.
+        told = job.located.values()
+        lost = set(self._members.recently_lost()).union(*(m.lost for m in told))
+        union = {self._core.me, *self._members.view(), *lost}.union(*(m.view for m in told))
+        empty = {name for name, m in job.located.items() if m.empty}
+        if self._members.began_empty:
+            empty.add(self._core.me)
+        said = {self._core.me, *job.located} - (empty & lost)
         route = self._members.get(getattr(job.request, "route", ""))
         is_route_silent = route is not None and route.standing is Standing.SUSPECT and route.name not in said
         if self._members.in_minority or self._members.may_be_cut_off:

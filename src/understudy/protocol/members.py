@@ -80,6 +80,8 @@ class Member:
         """Until when we acknowledge no write as a successor of it."""
         self.remembers_ms = 0
         """How far its memory goes back, see ``absence``."""
+        self.lost_ms = 0
+        """When an earlier life was heard last that ended without leaving."""
         self.agreed = -1
         """Digest of the settings that it has told us; -1: none yet."""
         self.differs: tuple[str, ...] = ()
@@ -101,6 +103,10 @@ class Member:
         if lately < FLAPS_BORNE:
             return 0
         return self.heard_ms + (PATIENCE_MS << min(lately - FLAPS_BORNE, PATIENCE_DOUBLINGS_MAX))
+
+    def last_lost_ms(self) -> int:
+        """When a life that ended without leaving, this one or an earlier one, was heard last; 0: none."""
+        return self.heard_ms if self.standing is Standing.DEAD else self.lost_ms
 
     def note_transit(self, now_ms: int, sent_ms: int) -> None:
         """Learn from a heartbeat how far the two clocks are apart, at most."""
@@ -144,6 +150,8 @@ class Members:
         self._base_fence = 0
         """1 when an earlier life of ours may have promised or taken what we know nothing of."""
         self.agreed = digest_of(core.settings.agreed)
+        self.began_empty = False
+        """This life has found nothing in its store: what it does not know an earlier one may have held."""
         self.may_publish = False
         """False until our entries have been compared: workers may not serve them in place before."""
 
@@ -214,10 +222,10 @@ class Members:
         return tuple(sorted([self._core.me, *self.reachable()]))
 
     def recently_lost(self) -> tuple[str, ...]:
-        """Members that died so lately that what they held may not have its copies again."""
+        """Members of which a life was lost so lately that what it held may not have its copies again."""
         settings = self._core.settings
         since_ms = self._core.now_ms - settings.dead_ms - 2 * settings.sweep_delay_ms
-        return tuple(m.name for m in self._by_name.values() if m.standing is Standing.DEAD and m.heard_ms > since_ms)
+        return tuple(m.name for m in self._by_name.values() if m.last_lost_ms() > since_ms)
 
     # --- membership ----------------------------------------------------------------------------------------
 
@@ -246,6 +254,7 @@ class Members:
         if known is not None:
             # The promise was given to the name's workers: they may read on under it after their agent was replaced.
             member.promised_until_ms = known.promised_until_ms
+            member.lost_ms = known.last_lost_ms()
             member.fence = known.fence
             member.known_fence = -1  # what it promised or took in its former life it may not know any more
         return member

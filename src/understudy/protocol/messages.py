@@ -252,12 +252,15 @@ class Locate(msgspec.Struct, frozen=True, array_like=True, tag=21):
 
 
 class Located(msgspec.Struct, frozen=True, array_like=True, tag=22):
-    """To Locate; ``location`` is None if the answerer knows nothing. ``view``: the members alive as it sees them."""
+    """To Locate; ``location`` is None if the answerer knows nothing. ``view``: the members alive as it sees them;
+    ``lost``: those of which a life was lost lately; ``empty``: its own has begun with an empty store."""
 
     request: int
     key: bytes
     location: Location | None
     view: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+    empty: bool = False
 
 
 class Places(msgspec.Struct, frozen=True, array_like=True, tag=23):
