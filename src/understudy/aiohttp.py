@@ -196,7 +196,7 @@ def setup(app: web.Application, storage: UnderstudyStorage) -> None:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[aiohttp_session.STORAGE_KEY] = storage
+        request[aiohttp_session.STORAGE_KEY] = storage  # no `RequestKey`: its `get_session` looks for this name
         try:
             try:
                 response = await handler(request)
