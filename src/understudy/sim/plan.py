@@ -184,7 +184,7 @@ PROFILES: dict[str, Profile] = {
     "copies2": Profile((4, 5), (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE), (2, 3), copies=2, pairs=True, weight=2),
     "full": Profile((3,), (F.FULL, F.FULL, F.CRASH), (2, 3), promises=_WEAK),
     "delta": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("everywhere", True),)),
-    "rendezvous": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("placement", "rendezvous"),), weight=0),
+    "rendezvous": Profile((3, 4), (*_SINGLE, F.ROLL), (2, 4), settings=(("placement", "rendezvous"),)),
     "old": Profile((3, 4), (F.CRASH,), (1, 2), settings=(("forget_ms", 2_500),), lasts_ms=(5_000, 7_000)),
     "blink": Profile((3,), (F.BLINK,), (4, 6), settings=(("members_expected", 3),), detect_ms=2_000),
     "refuse": Profile((3,), (F.PARTITION,), (1, 2), promises=_WEAK, settings=(("members_expected", 3),)),
