@@ -103,7 +103,7 @@ class Simulated:
                 for key, entry in view.entries():
                     assert isinstance(entry, Entry)
                     indexed = codec.index_rows(key, rows(entry, state.copies, state.forget_ms))
-                    size = len(key) + len(codec.encode_entry(entry)) + sum(len(row.row) for row in indexed)
+                    size = len(key) + len(codec.encode_entry(entry)) + sum(len(row) for _, row in indexed)
                     found[entry.role].update(entries=1, bytes=size)
         return found
 
