@@ -151,22 +151,29 @@ def test_a_repeated_commit_is_applied_once(shared: LmdbStore) -> None:
 
 
 def test_expired_sessions_are_removed_a_few_at_a_time() -> None:
-    """At most every five seconds, with writes that happen anyway, at most 64 of them."""
+    """Every five seconds, with writes that happen anyway, 16 at once; and with each further write, until few are left.
+    So a store in which sessions begin at any rate does not fill with those that have expired.
+    """
     clock = Clock()
     worker = local_worker(clock)
-    for n in range(70):
+    for n in range(40):
         worker.request(n=n)
     clock.ms += 31 * 60_000
-    worker.request(n=0)
-    with worker.store.write() as transaction:
-        assert transaction.counts().primary == 71 - 64
-    worker.request(n=0)
-    with worker.store.write() as transaction:
-        assert transaction.counts().primary == 72 - 64
-    clock.ms += 5_000
-    worker.request(n=0)
-    with worker.store.write() as transaction:
-        assert transaction.counts().primary == 3
+
+    def after_a_request() -> int:
+        worker.request(n=0)
+        with worker.store.write() as transaction:
+            return transaction.counts().primary
+
+    assert [after_a_request() for _ in range(4)] == [40 - 16 + 1, 40 - 32 + 2, 3, 4]
+    clock.ms += 2_000
+    assert after_a_request() == 5
+    clock.ms += 30 * 60_000 - 1_000
+    assert after_a_request() == 1 + 1, "the one of two seconds later is still there"
+    clock.ms += 2_000
+    assert after_a_request() == 3, "nobody looks again within five seconds"
+    clock.ms += 3_000
+    assert after_a_request() == 3
 
 
 # --- the agent's, for threads ----------------------------------------------------------------------------------------
