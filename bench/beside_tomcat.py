@@ -28,7 +28,7 @@ from tests.system.network import Network
 
 import tomcat
 from load_client import Order
-from report import Meter, load, machine
+from report import Meter, load, machine, quietness
 from section import Cell, Claim, Section, Table, add_option, hand_over, shown, table
 from sides import NAMES, Ours, Side, Tomcat, Traffic
 from started import StartError
@@ -94,7 +94,7 @@ def main() -> int:
         with contextlib.ExitStack() as stack:
             client = stack.enter_context(load_client())
             sides, held = _started(stack, base, client, options.sessions)
-            meter = Meter([])
+            meter = Meter()
             measured = _measure(client, sides, options)
             others = meter.others()
     except (StartError, RuntimeError) as error:
@@ -103,10 +103,10 @@ def main() -> int:
     finally:
         shutil.rmtree(base, ignore_errors=True)
     run = (*machine(), f"Tomcat {tomcat.version()}", f"load average: {load_before} before, {load()} after",
-           f"all processes but this one: {others:.0%} of all CPU time",
+           quietness(others),
            f"run: {options.rounds} rounds, {options.seconds} s of each operation; memory: {options.sessions} sessions",
            )  # fmt: skip
-    hand_over(_section(run, measured, held), options.json)
+    hand_over(_section(run, measured, held, others), options.json)
     return 0
 
 
@@ -230,7 +230,7 @@ def _median(measured: Measured, side: str, operation: str, field: str) -> float:
     return statistics.median(getattr(once, field) for once in measured[side, operation])
 
 
-def _section(run: tuple[str, ...], measured: Measured, held: dict[str, Held]) -> Section:
+def _section(run: tuple[str, ...], measured: Measured, held: dict[str, Held], others: float) -> Section:
     return Section(
         "beside_tomcat",
         "Beside Tomcat",
@@ -252,6 +252,7 @@ def _section(run: tuple[str, ...], measured: Measured, held: dict[str, Held]) ->
         (),
         tuple(_claims(measured, held)),
         tuple(_worse(measured, held)),
+        others,
     )
 
 

@@ -28,8 +28,8 @@ from tests.system.cluster import Cluster, Visitor, keep_logs, sessions_cluster, 
 from tests.system.load import Load
 from tests.system.network import Network
 
+from report import Meter, machine, quietness
 from report import load as load_average
-from report import machine
 from section import Cell, Claim, Section, add_option, table, write_section
 
 NAMES = ("a", "b", "c")
@@ -71,6 +71,7 @@ def main() -> int:
     chance = random.Random(options.seed)
     results = {way: Times([], [], []) for way in ways}
     head = [*machine(), f"load average before: {load_average()}", f"seed: {options.seed}", ""]
+    meter = Meter()
     with _started() as stage:
         for number in range(options.tries):
             for way in ways:
@@ -84,7 +85,7 @@ def main() -> int:
     lines, holds = told(results, options.tries)
     print("\n".join([*head, *lines, *(f"WRONG under load: {failure}" for failure in failures)]))
     if options.json is not None:
-        write_section(_section(head, results, options.tries, len(failures)), options.json)
+        write_section(_section(head, results, options.tries, len(failures), meter.others()), options.json)
     return 0 if holds and not failures else 1
 
 
@@ -107,7 +108,7 @@ def told(results: dict[str, Times], tries: int) -> tuple[list[str], bool]:
     return [*lines, *wrong[:10], f"{len(wrong)} answers were wrong"], holds
 
 
-def _section(head: list[str], results: dict[str, Times], tries: int, failures: int) -> Section:
+def _section(head: list[str], results: dict[str, Times], tries: int, failures: int, others: float) -> Section:
     rows: list[tuple[Cell, ...]] = []
     claims: list[Claim] = []
     for way, times in results.items():
@@ -126,7 +127,7 @@ def _section(head: list[str], results: dict[str, Times], tries: int, failures: i
     return Section(
         "failover",
         "Failover",
-        (*(line for line in head if line), f"load average after: {load_average()}"),
+        (*(line for line in head if line), f"load average after: {load_average()}", quietness(others)),
         (
             f"Three real members under load; {tries} times each, one of them is killed (SIGKILL of all its processes),"
             " made silent (SIGSTOP), or cut off (its packets are dropped in both directions). Eight sessions whose"
@@ -141,6 +142,7 @@ def _section(head: list[str], results: dict[str, Times], tries: int, failures: i
             "a session whose member is lost is answered late, once; with a Redis beside the web servers the loss of a"
             " web server delays nobody, and that of the Redis everybody",
         ),
+        others,
     )
 
 

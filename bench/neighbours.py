@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from report import Meter, Row, machine, table
+from report import Meter, Row, machine, quietness, table
 from report import load as load_average
 from started import Started, StartError, wait_for_leases
 from understudy.client.runtime import Client, Runtime
@@ -92,7 +92,7 @@ def _measure(title: str, config: Config, options: argparse.Namespace, started: S
         if client.config.clustered:
             wait_for_leases(client)
         found: dict[tuple[str, str], list[list[int]]] = {}
-        meter = Meter([*started.pids.values(), *(neighbour.pid for neighbour in neighbours.values())])
+        meter = Meter()
         order = random.Random(1)
         for number in range(options.rounds + 1):
             for beside in order.sample((ALONE, STRANGER, WORKER), 3):
@@ -108,7 +108,7 @@ def _measure(title: str, config: Config, options: argparse.Namespace, started: S
     finally:
         for neighbour in neighbours.values():
             neighbour.end()
-    print(f"\n{title}; other processes: {others:.0%} of all CPU time")
+    print(f"\n{title}; {quietness(others)}")
     rows = []
     for operation in operations:
         alone, stranger = (Row(f"{operation.name}, {b}", found[operation.name, b]) for b in (ALONE, STRANGER))

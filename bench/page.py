@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from plot import svg
-from report import ROOT
+from report import QUIET_MAX, ROOT
 from section import Claim, Section, Table, claim_line, read, shown
 
 RESULTS = ROOT / "bench" / "results"
@@ -68,6 +68,13 @@ def _summary(sections: list[Section]) -> Iterator[str]:
     missed = [(section, claim) for section in sections for claim in section.claims if not claim.holds]
     count = sum(len(section.claims) for section in sections)
     yield "## In short\n"
+    if busy := [section for section in sections if section.others is not None and section.others > QUIET_MAX]:
+        shares = ", ".join(f"{section.title} {section.others:.0%}" for section in busy)
+        yield (
+            f"**Not measured on a quiet machine.** Other programs took this much of its processors: {shares}. Where"
+            " something waits for another process, as a write does, such times and ratios say more of them than of what"
+            " was measured; counts of messages and bytes, sizes, and CPU times hold all the same.\n"
+        )
     if count:
         yield f"{count - len(missed)} of {count} figures are as we want them. The others:\n"
         for section, claim in missed:

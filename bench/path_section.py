@@ -11,7 +11,7 @@ READ, NONE, LOCAL, PROTECTED = "clean read", 'write, "none"', 'write, "local"', 
 GET, SET, SET_WAIT, PIPELINE = "redis GET", "redis SET", "redis SET + WAIT 1", "redis SET, WAIT 1 in a pipeline"
 
 
-def path_section(head: Iterable[str], rows_of: dict[int, dict[str, Row]]) -> Section:
+def path_section(head: Iterable[str], rows_of: dict[int, dict[str, Row]], others: float) -> Section:
     """``rows_of``: a session's size -> the rows by their names."""
     return Section(
         "request_path",
@@ -29,6 +29,7 @@ def path_section(head: Iterable[str], rows_of: dict[int, dict[str, Row]]) -> Sec
         (),
         tuple(claim for size, rows in rows_of.items() for claim in _claims(size, rows)),
         tuple(f"{size} bytes: {line}" for size, rows in rows_of.items() for line in slower(rows.values())),
+        others,
     )
 
 

@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("understudy", "lmdb", "eclipse-zenoh", "msgspec", "redis", "hiredis")
 """redis-py parses answers with hiredis where it is installed."""
 PROC = Path("/proc")
+QUIET_MAX = 0.05
+"""Share of the CPUs that others may take before times mean little."""
+NOT_QUIET = ": NOT a quiet machine, so neither times nor ratios are worth much"
 
 
 class Row(NamedTuple):
@@ -115,21 +118,22 @@ def load() -> str:
 
 
 class Meter:
-    """Tells how much of the CPUs went to processes that are not this run's."""
+    """Tells how much of the CPUs went to processes that are neither this one nor its descendants."""
 
-    def __init__(self, pids: Iterable[int]) -> None:
-        self._pids = [os.getpid(), *pids]
+    def __init__(self) -> None:
         self._busy, self._idle = _cpu_ticks()
-        self._own = self._own_ticks()
+        self._own = _ticks_of(os.getpid())
 
     def others(self) -> float:
         """Their share of all CPU time since this was made, between 0 and 1."""
         busy, idle = _cpu_ticks()
         used, passed = busy - self._busy, busy - self._busy + idle - self._idle
-        return max(0.0, (used - (self._own_ticks() - self._own)) / max(1, passed))
+        return max(0.0, (used - (_ticks_of(os.getpid()) - self._own)) / max(1, passed))
 
-    def _own_ticks(self) -> int:
-        return sum(_ticks_of(pid) for pid in self._pids)
+
+def quietness(others: float) -> str:
+    """How much of the machine others took, and what that means."""
+    return f"other processes took {others:.0%} of all CPU time" + (NOT_QUIET if others > QUIET_MAX else "")
 
 
 def cpu_us(pids: Iterable[int]) -> int:
@@ -160,8 +164,12 @@ def _cpu_ticks() -> tuple[int, int]:
 
 
 def _ticks_of(pid: int) -> int:
-    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    """Of a process and all that came of it: the living by themselves, those that have ended by who waited for them."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0  # it ended a moment ago
+    return sum(map(int, fields[11:15])) + sum(map(_ticks_of, _children(pid)))
 
 
 def _processor() -> str:

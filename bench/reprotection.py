@@ -18,16 +18,17 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from filling import Filling
-from report import Meter, load, machine, median_us, p99_us
+from report import Meter, load, machine, median_us, p99_us, quietness
 from section import Claim, Section, add_option, hand_over, shown, table
 from started import Started, StartError, wait_for_leases
-from understudy.agent import control
 from understudy.client.runtime import Client, Runtime
 from understudy.errors import UnderstudyError
+from understudy.store.lmdb import LmdbStore
 from workers import begin, read, write
 
 SESSION_BYTES = 1_000
 STORE_BYTES_MAX = 2 << 30
+FORGET_MS = 86_400_000
 PAUSE_S = 0.003
 NORMAL_S = 3.0
 PROTECTED_S_MAX = 120.0
@@ -105,7 +106,8 @@ def _run(started: Started, sessions: int, load_before: str) -> Section:
     config = next(join)
     began_s = time.monotonic()
     next(join)
-    first_s = _until_protected(started, began_s)
+    store = LmdbStore(started.directory(HOLDER), copies=1, forget_ms=FORGET_MS, read_only=True)
+    first_s = _until_protected(store, began_s)
     print(f"reprotection: protected for the first time after {first_s:.1f} s", file=sys.stderr)
     next(join)
     client = Runtime(lambda: config).client()
@@ -115,35 +117,41 @@ def _run(started: Started, sessions: int, load_before: str) -> Section:
     requests.taken()
     time.sleep(NORMAL_S)
     normal = requests.taken()
-    meter = Meter(pid for name, pid in started.pids.items() if name != f"agent {LOST}")
+    meter = Meter()
     lost_s = time.monotonic()
     os.kill(started.pids[f"agent {LOST}"], signal.SIGKILL)
-    again_s = _until_protected(started, lost_s)
+    again_s = _until_protected(store, lost_s, without=LOST)
     meanwhile = requests.taken()
     others = meter.others()
     requests.end()
     run = (*machine(), f"load average: {load_before} before, {load()} after",
-           f"processes that are not of this run: {others:.0%} of all CPU time",
+           quietness(others),
            f"run: {sessions} sessions of {SESSION_BYTES} bytes, one loss")  # fmt: skip
-    return _section(run, sessions, first_s, again_s, normal, meanwhile, len(requests.failures))
+    return _section(run, sessions, first_s, again_s, normal, meanwhile, len(requests.failures), others)
 
 
-def _until_protected(started: Started, since_s: float) -> float:
-    """Seconds until no session lacks its copy. Raises: StartError when that takes too long."""
-    settled = 0
+def _until_protected(store: LmdbStore, since_s: float, without: str = "") -> float:
+    """Seconds until no session lacks its copy, nor has it at ``without``; seen in the holder's store, so that nobody
+    is asked who has something else to do. Raises: StartError when that takes too long.
+    """
     while time.monotonic() < since_s + PROTECTED_S_MAX:
-        status = control.ask(started.directory(HOLDER), "status")
-        counts, alive = status["sessions"], {m["name"] for m in status["members"] if m["standing"] == "alive"}
-        named_dead = f"agent {LOST}" in started.pids and started.has_ended(f"agent {LOST}") and LOST in alive
-        settled = settled + 1 if not (counts["unprotected"] or counts["outbox"] > 2 or named_dead) else 0
-        if settled == 2:  # requests have changes under way all the time; a moment without any is not enough
+        with store.view() as view:
+            lacking = view.keys_lacking(None, 1) or (without and view.keys_of(without, None, 1))
+        if not lacking:
             return time.monotonic() - since_s
         time.sleep(POLL_S)
-    raise StartError(f"not every session has its copy after {PROTECTED_S_MAX:.0f} s: {counts}")
+    raise StartError(f"not every session has its copy after {PROTECTED_S_MAX:.0f} s")
 
 
 def _section(
-    run: tuple[str, ...], sessions: int, first_s: float, again_s: float, normal: Times, meanwhile: Times, failures: int
+    run: tuple[str, ...],
+    sessions: int,
+    first_s: float,
+    again_s: float,
+    normal: Times,
+    meanwhile: Times,
+    failures: int,
+    others: float,
 ) -> Section:
     rows = [
         (f"{when}, {what}", len(times), median_us(times), p99_us(times), max(times) / 1000)
@@ -181,6 +189,7 @@ def _section(
             Claim("p99 of requests meanwhile, beside that before", times_normal, 3.0, "×"),
         ),
         tuple(_worse(sessions, times_normal)),
+        others,
     )  # fmt: skip
 
 

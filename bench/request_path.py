@@ -24,7 +24,7 @@ except ImportError:
 
 from operations import Failed, Notes, Operation, Ours, Theirs
 from path_section import PIPELINE, PROTECTED, path_section
-from report import Meter, Row, load, machine, slower, table
+from report import Meter, Row, load, machine, quietness, slower, table
 from section import add_option, write_section
 from started import REDIS_SERVER, Started, StartError, wait_for_leases
 from understudy.client.runtime import Client, Runtime
@@ -34,8 +34,6 @@ from understudy.errors import UnderstudyError
 PAYLOADS_BYTES = (190, 1_000)
 UNAWAITED = ('write, "none"', 'write, "local"', "redis SET")
 """What returns before the second machine has the write."""
-QUIET_MAX = 0.05
-NOT_QUIET = ": NOT a quiet machine, so neither times nor ratios are worth much"
 
 
 def main() -> int:
@@ -90,7 +88,7 @@ def _run(started: Started, options: argparse.Namespace, load_before: str) -> int
         (size, operation.name): [] for size, operations in measured.items() for operation in operations
     }
     order = random.Random(1)
-    meter = Meter(started.pids.values())
+    meter = Meter()
     began_s = time.monotonic()
     rounds = 0
     while rounds < options.rounds and time.monotonic() - began_s < options.seconds:
@@ -102,14 +100,14 @@ def _run(started: Started, options: argparse.Namespace, load_before: str) -> int
     head = (
         *machine(their_client.info("server")["redis_version"]),
         f"load average (1, 5, 15 min): {load_before} before, {load()} after, this run's own processes included",
-        f"other processes: {others:.0%} of all CPU time during the run{NOT_QUIET if others > QUIET_MAX else ''}",
+        quietness(others),
         f"run: {rounds} rounds of {options.count} of each operation in {took_s:.1f} s, all on loopback",
     )
     print("\n".join(head))
     rows = {size: _rows(operations, times, size) for size, operations in measured.items()}
     _print(rows, notes)
     if options.json is not None:
-        write_section(path_section(head, rows), options.json)
+        write_section(path_section(head, rows, others), options.json)
     clients["backup"].member.close()
     return 0
 

@@ -74,6 +74,8 @@ class Section(msgspec.Struct, frozen=True):
     claims: tuple[Claim, ...] = ()
     worse: tuple[str, ...] = ()
     """Where Understudy is not better, as found by comparing figures."""
+    others: float | None = None
+    """Share of all CPU time that other processes took meanwhile; None where nothing depends on it."""
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:

@@ -85,9 +85,6 @@ class Started:
         """Name -> process id."""
         return {name: process.pid for name, process in self._processes.items()}
 
-    def has_ended(self, name: str) -> bool:
-        return self._processes[name].poll() is not None
-
     def end(self, name: str) -> None:
         """Ends one process in order."""
         process = self._processes.pop(name)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import redis
 
 from filling import Filling
-from report import Meter, load, machine, median_us, p99_us
+from report import Meter, load, machine, median_us, p99_us, quietness
 from section import Claim, Plot, Section, Table, add_option, hand_over, series, shown, table
 from started import REDIS_SERVER, Started, StartError, wait_for_leases
 from understudy.client.runtime import Client, Runtime
@@ -67,7 +67,7 @@ def main() -> int:
     load_before = load()
     try:
         with Started() as started:
-            meter = Meter(started.pids.values())
+            meter = Meter()
             times = _workers(started, options.workers, options.seconds)
             filled = _fill(options.sessions)
             starts = _starts(started, options.sessions)
@@ -76,9 +76,13 @@ def main() -> int:
     except (StartError, UnderstudyError, redis.RedisError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    run = (*machine(), f"load average: {load_before} before, {load()} after", f"other processes, and the agents: "
-           f"{others:.0%} of all CPU time", f"run: {options.sessions} sessions of {SESSION_BYTES} bytes")  # fmt: skip
-    hand_over(_section(run, options.sessions, times, filled, starts, redis_bytes), options.json)
+    run = (
+        *machine(),
+        f"load average: {load_before} before, {load()} after",
+        quietness(others),
+        f"run: {options.sessions} sessions of {SESSION_BYTES} bytes",
+    )
+    hand_over(_section(run, options.sessions, times, filled, starts, redis_bytes, others), options.json)
     return 0
 
 
@@ -233,6 +237,7 @@ def _section(
     filled: Filled,
     starts: dict[str, tuple[float, float]],
     redis_bytes: float | None,
+    others: float,
 ) -> Section:
     copy_bytes = filled.steps[1][2] / count
     again = filled.steps[-1][2] / filled.steps[1][2]
@@ -285,6 +290,7 @@ def _section(
             ),
         ),
         tuple(_worse(times, copy_bytes, filled, redis_bytes)),
+        others,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ PARTS = {
     "web_tax": Part("web_tax.py", ("--seconds", "0.25"), 240),
     "beside_tomcat": Part("beside_tomcat.py", ("--rounds", "4", "--seconds", "0.3"), 240),
     "failover": Part("failover.py", ("--tries", "4"), 180),
-    "reprotection": Part("reprotection.py", (), 150),
+    "reprotection": Part("reprotection.py", (), 200),
     "growth": Part("growth.py", (), 120),
     "store": Part("store.py", ("--seconds", "0.5"), 180),
 }

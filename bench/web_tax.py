@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import web_apps
 from load_client import Order
-from report import Meter, cpu_us, load, machine
+from report import Meter, cpu_us, load, machine, quietness
 from section import Claim, Plot, Section, Table, add_option, hand_over, series, table
 from started import REDIS_SERVER, Started, StartError
 from understudy.demo.doors import HOST
@@ -93,16 +93,16 @@ def main() -> int:
     try:
         with Started() as started, load_client() as client:
             ports = _servers(started)
-            meter = Meter([*started.pids.values()])
+            meter = Meter()
             measured = _measure(started, client, ports, options)
             others = meter.others()
     except (StartError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     run = (*machine(), f"load average: {load_before} before, {load()} after",
-           f"processes that are neither agents, redis nor gunicorn's first ones: {others:.0%} of all CPU time",
+           quietness(others),
            f"run: {options.rounds} rounds, {options.seconds} s each; medians of the rounds")  # fmt: skip
-    hand_over(_section(run, measured), options.json)
+    hand_over(_section(run, measured, others), options.json)
     return 0
 
 
@@ -176,7 +176,7 @@ def _ratio(measured: Measured, mix: str, clients: int, subject: Subject, beside:
     return statistics.median(one.summary.per_s / other.summary.per_s for one, other in pairs if other.summary.per_s)
 
 
-def _section(run: tuple[str, ...], measured: Measured) -> Section:
+def _section(run: tuple[str, ...], measured: Measured, others: float) -> Section:
     mixes = list(dict.fromkeys(mix for mix, _, _ in measured))
     clients = list(dict.fromkeys(count for _, count, _ in measured))
     failed = sum(one.summary.failures for found in measured.values() for one in found)
@@ -202,6 +202,7 @@ def _section(run: tuple[str, ...], measured: Measured) -> Section:
         tuple(_plots(measured, mixes, clients)),
         tuple(_claims(measured, mixes, clients)),
         tuple(_worse(measured, mixes, clients)),
+        others,
     )  # fmt: skip
 
 

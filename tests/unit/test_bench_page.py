@@ -54,9 +54,9 @@ assert (shown(None), shown(1234567.0), shown(3.14159), shown(31.4159)) == ("n/a"
 most, least = Claim("most", 3, 2), Claim("least", 3, 2, at_least=True)
 assert (most.holds, least.holds) == (False, True)
 section = Section("s", "S", ("run",), ("prose",), (table("t", ("a", "b"), [("r|s", 1)]),), (plot,), (most, least),
-                  ("worse there",))
+                  ("worse there",), 0.5)
 page = next(text for path, text in pages([section]).items() if path.suffix == ".md")
-for wanted in ("1 of 2 figures", "- most: 3, wanted at most 2", "worse there", r"| r\\|s | 1 |", "(benchmarks/p.svg)"):
+for wanted in ("Not measured on a quiet machine.", "S 50%", "1 of 2 figures", "- most: 3, wanted at most 2", "worse there", r"| r\\|s | 1 |", "(benchmarks/p.svg)"):
     assert wanted in page, wanted
 assert "least: 3" not in page.partition("## S")[0]
 """
