@@ -56,7 +56,10 @@ assert (most.holds, least.holds) == (False, True)
 section = Section("s", "S", ("run",), ("prose",), (table("t", ("a", "b"), [("r|s", 1)]),), (plot,), (most, least),
                   ("worse there",), 0.5)
 page = next(text for path, text in pages([section]).items() if path.suffix == ".md")
-for wanted in ("Not measured on a quiet machine.", "S 50%", "1 of 2 figures", "- most: 3, wanted at most 2", "worse there", r"| r\\|s | 1 |", "(benchmarks/p.svg)"):
+for wanted in (
+    "Not measured on a quiet machine.", "S 50%", "1 of 2 figures", "- most: 3, wanted at most 2", "worse there",
+    r"| r\\|s | 1 |", "(benchmarks/p.svg)",
+):
     assert wanted in page, wanted
 assert "least: 3" not in page.partition("## S")[0]
 """
