@@ -60,7 +60,7 @@ class Ours:
     def __init__(self, clients: dict[str, Client], size_bytes: int, notes: Notes) -> None:
         self._clients = clients
         self._notes = notes
-        self._filler = _filler(size_bytes)
+        self._filler = filler(size_bytes)
         self._number = 0
         self._cookies: list[str] = []
         self._written: list[str] = []
@@ -162,7 +162,7 @@ class Theirs:
         self._notes = notes
         self._size_bytes = size_bytes
         self._number = 0
-        self._filler = _filler(size_bytes)
+        self._filler = filler(size_bytes)
         for at in range(SESSIONS):
             client.set(self._key(at), self._next_value())
         self.settle()
@@ -234,7 +234,7 @@ def _encoded(cart: str) -> bytes:
     return msgspec.msgpack.encode({"user": USER, "cart": cart})
 
 
-def _filler(size_bytes: int) -> str:
+def filler(size_bytes: int) -> str:
     """A cart with which a session has the wanted size."""
     beside_bytes = len(_encoded("x" * size_bytes)) - size_bytes
     return "x" * (size_bytes - beside_bytes)

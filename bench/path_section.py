@@ -8,6 +8,7 @@ from report import CELL_NAMES, Row, cells, median_us, slower
 from section import Claim, Section, table
 
 READ, NONE, LOCAL, PROTECTED = "clean read", 'write, "none"', 'write, "local"', 'write, "backup"'
+PROXY_READ = "read on a proxy"
 GET, SET, SET_WAIT, PIPELINE = "redis GET", "redis SET", "redis SET + WAIT 1", "redis SET, WAIT 1 in a pipeline"
 
 
@@ -37,6 +38,7 @@ def _claims(size: int, rows: dict[str, Row]) -> Iterable[Claim]:
     medians = {name: median_us([time for round_ in row.rounds for time in round_]) for name, row in rows.items()}
     yield Claim(f"{size} bytes: clean read", medians[READ], 15, "µs")
     yield Claim(f"{size} bytes: redis GET beside a clean read", medians[GET] / medians[READ], 8, "×", at_least=True)
+    yield Claim(f"{size} bytes: {PROXY_READ}, beside {GET}", medians[PROXY_READ] / medians[GET], 2.0, "×")
     yield Claim(f"{size} bytes: {NONE}", medians[NONE], 40, "µs")
     yield Claim(f"{size} bytes: {LOCAL}, beside {SET}", medians[LOCAL] / medians[SET], 0.6, "×")
     yield Claim(f"{size} bytes: {PROTECTED}, beside {SET_WAIT}", medians[PROTECTED] / medians[SET_WAIT], 0.9, "×")

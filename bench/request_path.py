@@ -9,6 +9,7 @@ Exit codes: 0 measured, 1 something failed, 2 redis is not here and there is not
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -22,6 +23,7 @@ except ImportError:
     print("bench: redis-py is not installed: pip install 'understudy[bench]', or `make venv`", file=sys.stderr)
     sys.exit(2)
 
+from elsewhere import Elsewhere
 from operations import Failed, Notes, Operation, Ours, Theirs
 from path_section import PIPELINE, PROTECTED, path_section
 from report import Meter, Row, load, machine, quietness, slower, table
@@ -29,8 +31,10 @@ from section import add_option, write_section
 from started import REDIS_SERVER, Started, StartError, wait_for_leases
 from understudy.client.runtime import Client, Runtime
 from understudy.config import Config
+from understudy.config import load as load_config
 from understudy.errors import UnderstudyError
 
+MEMBERS = ("a", "b", "c")
 PAYLOADS_BYTES = (190, 1_000)
 UNAWAITED = ('write, "none"', 'write, "local"', "redis SET")
 """What returns before the second machine has the write."""
@@ -73,14 +77,16 @@ def _positive(text: str) -> int:
 
 
 def _run(started: Started, options: argparse.Namespace, load_before: str) -> int:
-    config = started.members()
+    config = started.members(MEMBERS, move_after="0")  # sessions on a proxy are to stay there
     their_client = started.redis_pair()
     clients = {mode: _client(config, mode) for mode in ("none", "local", "backup")}
     notes = Notes()
-    measured: dict[int, list[Operation]] = {
-        size: [*Theirs(their_client, size, notes).operations(), *Ours(clients, size, notes).operations()]
-        for size in PAYLOADS_BYTES
-    }
+    there = _client_there(started)
+    measured: dict[int, list[Operation]] = {}
+    for size in PAYLOADS_BYTES:
+        theirs, ours = Theirs(their_client, size, notes), Ours(clients, size, notes)
+        elsewhere = Elsewhere(clients["backup"], there, size, notes, ours.settle)
+        measured[size] = [*theirs.operations(), *ours.operations(), *elsewhere.operations()]
     wait_for_leases(clients["backup"])
     _round(measured, options.count, random.Random(0), notes)  # warms everybody up, and is not counted
     notes.clear()
@@ -115,6 +121,17 @@ def _run(started: Started, options: argparse.Namespace, load_before: str) -> int
 def _client(config: Config, mode: str) -> Client:
     """A worker's client; all three share one store and one connection to the agent, as applications of a process do."""
     return Runtime(lambda: config.with_overrides("keyword", acknowledge=mode)).client()
+
+
+def _client_there(started: Started) -> Client:
+    """A worker of the second member, in this process: it makes what is then asked for at the first."""
+    here, variables = os.environ["UNDERSTUDY_DIR"], started.variables[MEMBERS[1]]
+    os.environ["UNDERSTUDY_DIR"] = variables["UNDERSTUDY_DIR"]
+    try:
+        config = load_config(environ=variables)
+        return Runtime(lambda: config).client()
+    finally:
+        os.environ["UNDERSTUDY_DIR"] = here
 
 
 def _round(

@@ -1,4 +1,4 @@
-"""Gives what is measured, as real processes on loopback: two members with agents, and redis with one replica.
+"""Gives what is measured, as real processes on loopback: members with agents, redis with a replica, web servers.
 
 Everything lives in one temporary directory and ends with whoever made it, also when that is killed: the kernel then
 ends the processes, the demo's guard removes the directory. Redis keeps nothing on disk and is seen by nobody but us.

@@ -23,6 +23,10 @@ OURS = {
     'write, "none"': "redis SET",
     'write, "local"': "redis SET",
     'write, "backup"': "redis SET + WAIT 1",
+    "read on a proxy": "redis GET",
+    "write on a proxy": "redis SET + WAIT 1",
+    "create": "redis SET + WAIT 1",
+    "delete": "redis SET + WAIT 1",
     'write, "backup", same times': "redis SET, WAIT 1 in a pipeline",
 }
 NUMBER = r"(\d+(?:\.\d+)?)"
