@@ -19,7 +19,7 @@ from section import Claim, Section, Table, claim_line, read, shown
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURES = ROOT / "docs" / "benchmarks"
-ORDER = ("request_path", "web_tax", "beside_tomcat", "failover", "reprotection", "growth", "store")
+ORDER = ("request_path", "web_tax", "beside_tomcat", "failover", "reprotection", "agent", "growth", "store")
 HEAD = """\
 # Benchmarks
 

@@ -12,7 +12,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,8 +148,7 @@ def _measure(config: Config, seconds: float) -> tuple[list[int], list[int]]:
     return reads, writes
 
 
-def _time_ns(operation: object, client: Client, cookie: str) -> int:
-    assert callable(operation)
+def _time_ns(operation: Callable[[Client, str], None], client: Client, cookie: str) -> int:
     began_ns = time.perf_counter_ns()
     operation(client, cookie)
     return time.perf_counter_ns() - began_ns
@@ -163,17 +163,17 @@ def _fill(count: int) -> Filled:
         filling = Filling(directory, STORE_BYTES_MAX)
         steps = [("empty", 0, filling.file_bytes(), 0.0)]
 
-        def step(name: str, run: object, *arguments: object) -> None:
-            assert callable(run)
+        def step(name: str, run: Callable[[], object]) -> None:
             began_s = time.monotonic()
-            run(*arguments)
+            run()
             took_s = time.monotonic() - began_s
             steps.append((name, filling.sessions(), filling.file_bytes(), took_s))
 
-        step("filled", filling.fill, count, SESSION_BYTES)
+        fill = partial(filling.fill, count, SESSION_BYTES)
+        step("filled", fill)
         for again in ("again", "a third time"):
             step("all expired", filling.expire)
-            step(f"filled {again}", filling.fill, count, SESSION_BYTES)
+            step(f"filled {again}", fill)
         filling.end()
     finally:
         shutil.rmtree(directory)

@@ -180,6 +180,13 @@ def test_protection_after_a_loss_is_measured(tmp_path: Path) -> None:
     assert "Requests that failed: 0." in found["prose"][1]
 
 
+def test_the_agent_is_measured_by_itself(tmp_path: Path) -> None:
+    """Commits at once cost each process some CPU time, an agent takes memory, and importing an adapter takes time."""
+    found = section(tmp_path, "agent.py", "--seconds", "0.3")
+    assert all(spent_us > 0 for spent_us, _ in rows(found, "Protected commits").values())
+    assert all(claim["measured"] > 0 for claim in found["claims"])
+
+
 def test_without_tomcat_nothing_is_measured(tmp_path: Path) -> None:
     """Where Tomcat (or the network that it is put in) cannot be had, its benchmark says what to install."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": str(tmp_path)}
