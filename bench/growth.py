@@ -53,7 +53,7 @@ class Counted(NamedTuple):
     pulse: Cost | None
     """A second's heartbeats of the whole cluster, which no manager changes."""
     events: dict[str, tuple[Cost, Cost]]
-    """A member's joining, leaving or dying: with no session there, and what each session adds."""
+    """A member's joining, leaving or dying: with no session there, and what each session that it held adds."""
     took_s: float
 
 
@@ -175,30 +175,35 @@ def _events(manager: str, count: int) -> dict[str, tuple[Cost, Cost]]:
     """Measured with no session and with many: the difference is what sessions cost."""
     empty, full = _events_with(manager, count, 0), _events_with(manager, count, HELD)
     return {
-        name: (cost, Cost(*(max(0.0, f - e) / HELD for f, e in zip(full[name], cost, strict=True))))
-        for name, cost in empty.items()
+        name: (cost, Cost(*(max(0.0, f - e) / full[name][1] for f, e in zip(full[name][0], cost, strict=True))))
+        for name, (cost, _) in empty.items()
     }
 
 
-def _events_with(manager: str, count: int, sessions: int) -> dict[str, Cost]:
-    """A member joins; another leaves in order; another one dies. Each until every session has its copies."""
-    cluster = Simulated(count, manager, slow_pulse=True)
-    for number in range(sessions):
-        _create(cluster.client(cluster.names[number % count]), SESSION_BYTES)
-    cluster.run_for(FLUSHED_MS)
-    found: dict[str, Cost] = {}
+def _events_with(manager: str, count: int, sessions: int) -> dict[str, tuple[Cost, int]]:
+    """A member joins; another leaves in order; another one dies. Each until every session has its copies.
 
-    def event(name: str, begin: Callable[[], None], lasts_ms: int) -> None:
+    Beside the cost: of how many sessions the member had the data before. For who joins, all.
+    """
+    cluster = Simulated(count, manager, slow_pulse=True)
+    leaver, victim = cluster.names[-1], cluster.names[1]
+    for number in range(sessions):
+        _create(cluster.client((leaver, victim)[number % 2]), SESSION_BYTES)
+    cluster.run_for(FLUSHED_MS)
+    found: dict[str, tuple[Cost, int]] = {}
+
+    def event(name: str, begin: Callable[[], None], lasts_ms: int, member: str = "") -> None:
+        held = cluster.held_at(member) if member else sessions
         before = cluster.cost
         begin()
         cluster.run_for(lasts_ms)
         cluster.settle()
         assert cluster.primaries == sessions, f"{sessions} sessions, and afterwards {cluster.primaries} primaries"
-        found[name] = cluster.cost - before
+        found[name] = cluster.cost - before, held
 
     event("joins", cluster.world.add("new").start, NOTICED_MS)
-    event("leaves", lambda: _leave(cluster, cluster.names[-1]), NOTICED_MS)
-    event("dies", lambda: cluster.world.machines[cluster.names[1]].crash(with_store=False), SWEPT_MS)
+    event("leaves", lambda: _leave(cluster, leaver), NOTICED_MS, leaver)
+    event("dies", lambda: cluster.world.machines[victim].crash(with_store=False), SWEPT_MS, victim)
     return found
 
 
@@ -310,15 +315,16 @@ def _tables(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable
         f"The first two columns are of {large} members. LMDB's pages add to these; see “Store”.",
     )
     yield table(
-        "What a member's coming and going costs, until every session has its copies: each session's part",
+        "What a member's coming and going costs, until every session has its copies, for each session that it held",
         ("", *(f"{what}, N={n}" for n in (small, large) for what in ("messages", "bytes"))),
         [
             (f"{manager}: a member {event}", *(v for n in (small, large) for v in found[manager, n].events[event][1]))
             for manager in MANAGERS
             for event in ("joins", "leaves", "dies")
         ],
-        f"Measured with {HELD} sessions and with none; this is the difference, divided among all sessions of the"
-        " cluster. The share of backups that moves to a newcomer afterwards, slowly, is left out.",
+        f"Measured with {HELD} sessions and with none; this is the difference, divided among the sessions whose data"
+        " the member held (primaries and backups; for one that joins, all). The share of backups that moves to a"
+        " newcomer afterwards, slowly, is left out.",
     )
     yield table(
         "The same: what is sent whatever sessions there are",

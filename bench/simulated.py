@@ -116,6 +116,12 @@ class Simulated:
                 found += view.counts().primary
         return found
 
+    def held_at(self, name: str) -> int:
+        """Sessions whose data a member holds."""
+        with self.world.machines[name].store.view() as view:
+            counts = view.counts()
+        return counts.primary + counts.backup
+
     # --- its members and its time ----------------------------------------------------------------------------------
 
     def client(self, name: str) -> Client:

@@ -39,7 +39,7 @@ PARTS = {
     "failover": Part("failover.py", ("--tries", "4"), 180),
     "reprotection": Part("reprotection.py", (), 200),
     "agent": Part("agent.py", (), 60),
-    "growth": Part("growth.py", (), 120),
+    "growth": Part("growth.py", ("--members", "3", "5", "9", "17", "33", "65"), 150),
     "store": Part("store.py", ("--seconds", "0.5"), 180),
 }
 
