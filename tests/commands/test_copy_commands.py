@@ -301,6 +301,17 @@ def test_each_answer_to_a_comparison(held: Entry | None, verdict: m.Verdict) -> 
     assert given.delta == (whole(held, a.now_ms) if held and verdict is m.Verdict.HOLDS else None)
 
 
+def test_a_deposed_primary_gives_nothing_of_its_own_before_it_has_stepped_down() -> None:
+    """S03, S16: what it did for nobody is repeated where the primary is now: given away as well, a counter would have
+    two increments from the same number. It asks who knows the later reign, and passes on what is left afterwards."""
+    mine = after(new_session(1, "a", ("b",), START_MS, x=b"1"), sets(2, x=b"mine"), 2, "a", START_MS)
+    a = Turns("b", "c", entries={KEY: mine})
+    commands = a.hears("c", m.Compare(9, (m.Item(KEY, Epoch(2, 1, 1), {LIVES["a"]: 1}),)))
+    assert sent(commands, m.Compare) == [("c", m.Compare(1, (m.Item(KEY, mine.epoch, mine.context),)))]
+    assert sent(commands, m.Compared) == [("c", m.Compared(9, (m.Answer(KEY, m.Verdict.NOTHING),)))]
+    assert a.entry is mine
+
+
 def test_a_contribution_is_merged_sent_on_and_acknowledged() -> None:
     """S25: what a deposed primary still held reaches our backup, too; the giver may then forget it."""
     mine = moved(at_reign(THEIRS, 2, "a", ("c",)), number=1)

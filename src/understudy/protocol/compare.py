@@ -301,6 +301,8 @@ class Comparisons:
 
     def looked_to_answer(self, key: bytes, purpose: c.AnswerCompare, entry: Entry | None) -> None:
         item = next(item for item in purpose.items if item.key == key)
+        if entry is not None and _is_deposed(entry, item):
+            self.ask_about(key, entry, (purpose.sender,))
         answer = _answer(item, entry, self._core.me, self._core.now_ms)
         self._to_answer.setdefault((purpose.sender, purpose.comparison), []).append(answer)
 
@@ -348,9 +350,18 @@ def _answer(item: Item, entry: Entry | None, me: str, now_ms: int) -> Answer:
     if entry.ended:
         return Answer(key, Verdict.ENDED, entry.location)
     if entry.has_data and item.holds:
+        if _is_deposed(entry, item):
+            # Some of what it did may have been answered to nobody, and is repeated where the primary is now: it has to
+            # step down first, and then passes on what is left.
+            return Answer(key, Verdict.NOTHING, promised=entry.promised)
         if entry.epoch > item.epoch or not covers(item.context, entry.context):
             delta = delta_since(entry, {}, now_ms)
             return Answer(key, Verdict.HOLDS, entry.location, delta, promised=entry.promised)
     elif entry.epoch > item.epoch:
         return Answer(key, Verdict.REFUSED, entry.location, promised=entry.promised)
     return Answer(key, Verdict.NOTHING, promised=entry.promised)
+
+
+def _is_deposed(entry: Entry, item: Item) -> bool:
+    """True for the primary of an earlier reign than the asker knows of."""
+    return entry.role is Role.PRIMARY and not entry.ended and item.epoch > entry.epoch
