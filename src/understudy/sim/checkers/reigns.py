@@ -105,7 +105,7 @@ class Covered:
         if before.epoch[:2] != after.epoch[:2]:
             return  # a new reign: who answered is listed
         if before.expired(machine.now_ms()):
-            return  # its time is over: a later primary, of which this one has not heard yet, may have dropped every copy
+            return  # its time is over: a later primary, unknown here as yet, may have dropped all copies
         if len(after.backups) < self._copies or set(before.backups) <= set(after.backups):
             return
         lacking = [name for name in after.backups if not self._has_all(machine.world.machines[name], key, before)]
