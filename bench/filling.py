@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from understudy.store.opening import data_file
 IDLE_TIMEOUT_MS = 1_800_000
 INCARNATION = 7
 KEY_BYTES = 16
+STORE_BYTES_MAX = 8 << 30
+"""More than any benchmark fills; the file is sparse."""
 
 
 class Filling:
@@ -98,3 +102,17 @@ class Filling:
         """As a clean end of an agent leaves it."""
         give_back(self.store)
         self.store.close()
+
+
+def proxy_bytes(count: int) -> float:
+    """What a store's file grows by for each proxy entry, LMDB's pages included; in a store that holds nothing else."""
+    directory = Path(tempfile.mkdtemp(prefix="us-bench-", dir="/tmp"))
+    try:
+        filling = Filling(directory, STORE_BYTES_MAX)
+        before = filling.file_bytes()
+        filling.learn(count)
+        after = filling.file_bytes()
+        filling.end()
+    finally:
+        shutil.rmtree(directory)
+    return (after - before) / count

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import redis
 
-from filling import Filling
+from filling import STORE_BYTES_MAX, Filling, proxy_bytes
 from report import Meter, load, machine, median_us, p99_us, quietness
 from section import Claim, Plot, Section, Table, add_option, hand_over, series, shown, table
 from started import REDIS_SERVER, Started, StartError, wait_for_leases
@@ -36,7 +36,6 @@ COMPUTING = 2
 SESSION_BYTES = 1_000
 PROXIES_SHARE = 4
 """One proxy for so many sessions is enough to know what one takes."""
-STORE_BYTES_MAX = 8 << 30
 REDIS_KEYS = 20_000
 ALONE, STRANGERS, BUSY = "all at their pace", "beside strangers that compute", "two of them compute"
 MANAGERS = {"agent": "with an agent, and a copy on a second member", "local": "LocalManager, no agent"}
@@ -177,20 +176,7 @@ def _fill(count: int) -> Filled:
         filling.end()
     finally:
         shutil.rmtree(directory)
-    return Filled(steps, _proxy_bytes(max(1_000, count // PROXIES_SHARE)))
-
-
-def _proxy_bytes(count: int) -> float:
-    directory = Path(tempfile.mkdtemp(prefix="us-bench-", dir="/tmp"))
-    try:
-        filling = Filling(directory, STORE_BYTES_MAX)
-        before = filling.file_bytes()
-        filling.learn(count)
-        after = filling.file_bytes()
-        filling.end()
-    finally:
-        shutil.rmtree(directory)
-    return (after - before) / count
+    return Filled(steps, proxy_bytes(max(1_000, count // PROXIES_SHARE)))
 
 
 def _starts(started: Started, count: int) -> dict[str, tuple[float, float]]:

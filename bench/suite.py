@@ -35,7 +35,7 @@ class Part(NamedTuple):
 PARTS = {
     "request_path": Part("request_path.py", ("--seconds", "30"), 90),
     "web_tax": Part("web_tax.py", ("--seconds", "0.25"), 240),
-    "beside_tomcat": Part("beside_tomcat.py", ("--rounds", "4", "--seconds", "0.3"), 240),
+    "beside_tomcat": Part("beside_tomcat.py", ("--rounds", "4", "--seconds", "0.3"), 270),
     "failover": Part("failover.py", ("--tries", "4"), 180),
     "reprotection": Part("reprotection.py", (), 200),
     "agent": Part("agent.py", (), 60),
