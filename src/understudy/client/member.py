@@ -6,18 +6,16 @@ process that have the same member's directory share one ``Member``.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from understudy.client.agent_link import AgentLink
-from understudy.client.async_link import AsyncAgentLink
 from understudy.client.conversation import Answer, Ask
 from understudy.client.spawn import Starter
 from understudy.client.store_link import StoreLink
@@ -28,6 +26,11 @@ from understudy.protocol.messages import TouchRequest
 from understudy.store import clock
 from understudy.store.leases import LeaseBoard
 from understudy.store.lmdb import LmdbStore
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from understudy.client.async_link import AsyncAgentLink
 
 
 class Member:
@@ -62,7 +65,7 @@ class Member:
         self._starter = Starter(directory / SOCKET_NAME, autostart=config.autostart and config.clustered)
         self._timeouts = {"agent_timeout_ms": config.agent_timeout_ms, "commit_timeout_ms": config.commit_timeout_ms}
         self.agent = AgentLink(self._starter, **self._timeouts)
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncAgentLink] = weakref.WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[AbstractEventLoop, AsyncAgentLink] = weakref.WeakKeyDictionary()
 
     def lease_until_ms(self, peer: str) -> int:
         """When the lease that a peer has granted this member ends, on the store clock."""
@@ -91,15 +94,24 @@ class Member:
         answer = self._from_store(asked)
         if answer is not None or self._store_link is not None:
             return answer
-        loop = asyncio.get_running_loop()
-        link = self._loops.get(loop)
-        if link is None:
-            link = self._loops[loop] = AsyncAgentLink(self._starter, **self._timeouts)
+        link = self._link_of_loop()
         if isinstance(asked.request, TouchRequest):
             with contextlib.suppress(AgentUnavailable, SessionUnavailable):
                 await link.ask(asked.request)
             return None
         return await link.ask(asked.request, waits=asked.waits)
+
+    def _link_of_loop(self) -> AsyncAgentLink:
+        # Here, because a blocking worker needs no asyncio: it is a third of what our import takes.
+        from asyncio import get_running_loop
+
+        from understudy.client.async_link import AsyncAgentLink
+
+        loop = get_running_loop()
+        link = self._loops.get(loop)
+        if link is None:
+            link = self._loops[loop] = AsyncAgentLink(self._starter, **self._timeouts)
+        return link
 
     def close(self) -> None:
         """For tests and tools; a web worker keeps everything until its process ends."""

@@ -11,7 +11,6 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID  # the type only: a value like any other; nothing here makes a new one
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -76,6 +75,8 @@ def _read_zone(zone: Any) -> tzinfo | None:
     if zone is None:
         return None
     if isinstance(zone, str):
+        from zoneinfo import ZoneInfo  # here, because few need it, and it reads the system's settings when imported
+
         return ZoneInfo(zone)
     if type(zone) is not list:
         raise ValueError(f"a time zone was expected, not a {type(zone).__name__}")

@@ -17,7 +17,6 @@ from enum import Enum
 from functools import partial
 from typing import Any
 from uuid import UUID  # the type only: a value like any other; nothing here makes a new one
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -243,6 +242,8 @@ def _zone(zone: tzinfo | None) -> Any:
         name = zone.tzname(None)
         microseconds = offset // _MICROSECOND
         return [microseconds] if name == timezone(offset).tzname(None) else [microseconds, _text(str(name), 0)]
+    from zoneinfo import ZoneInfo  # here, because few need it, and it reads the system's settings when imported
+
     if type(zone) is ZoneInfo and zone.key is not None:
         return zone.key
     kind = _name(type(zone))
