@@ -32,12 +32,12 @@ _Result = TypeVar("_Result")
 class Request:
     """One request of one tab, from the click to the answer."""
 
-    def __init__(self, user: User, operation: Operation, ledger: Ledger | None) -> None:
+    def __init__(self, user: User, operation: Operation, cookie: str, ledger: Ledger | None) -> None:
         self.user = user
         self.number = user.operations
         self.operation = operation
+        self.cookie = cookie
         self.ledger = ledger
-        self.cookie = user.cookie
         self.began_ms = user.world.now_ms
         self.count_floor = ledger.count_floor if ledger is not None else 0
         self.visit = Visit(self.cookie)
@@ -197,15 +197,15 @@ class User:
     def send(self, machine: Machine, operation: Operation, done: Callable[[Request], None]) -> Request:
         """Send a request; ``done`` is called with its answer, or when the browser gives up."""
         self.operations += 1
-        ledger = self.ledger
-        request = Request(self, operation, ledger)
-        if operation.kind is KIND.OLD:
-            if not self.old_cookies:
-                done(request)
-                return request
-            request.cookie, request.ledger = self.old_cookies[operation.at % len(self.old_cookies)]
-            request.visit = Visit(request.cookie)
-        elif not self.cookie:
+        cookie, ledger = self.cookie, self.ledger
+        is_old = operation.kind is KIND.OLD
+        if is_old and self.old_cookies:
+            cookie, ledger = self.old_cookies[operation.at % len(self.old_cookies)]
+        request = Request(self, operation, cookie, ledger)
+        if is_old and not self.old_cookies:
+            done(request)
+            return request
+        if not cookie:
             self._is_logging_in = True
         if request.ledger is not None:
             request.comes_too_late = request.ledger.is_certainly_expired(self.world.now_ms)
