@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
-from tests.commands.transcript import START_MS, TOLD_ALL, Turns, creation, sent, told, writing
+from tests.commands.transcript import START_MS, TOLD_ALL, Turns, committed, creation, sent, told, writing
 from tests.making import CHOOSERS, KEY, LIVES, after, at_reign, backup_of, moved, new_session, place, sets, whole
 
 from understudy.model.commit import Outcome
@@ -175,6 +175,28 @@ def test_what_an_earlier_life_left_under_way_is_not_called_protected(is_read: bo
         commands = a.hears("b", m.Acknowledge(KEY, 1, {A: 1}))
     ((_, fetched),) = sent(commands, m.Fetched)
     assert not fetched.answer.unprotected
+
+
+@pytest.mark.parametrize("reign", [1, 2], ids=["its own from the start", "perhaps taken over just before"])
+def test_a_new_life_waits_for_the_leases_that_its_promotion_had_waited_for(reign: int) -> None:
+    """S25, S23: an agent that was promoted and killed at once: the workers of the primary before may still read in
+    place, so its next life acknowledges nothing until every lease that the one before can have granted is over."""
+    entry = MINE if reign == 1 else moved(at_reign(MINE, reign, "a", ("b",)), number=0)
+    a = Turns(entries={KEY: entry}, joined=False, last_view=("a", "b", "c"))
+    promise_ms, began_ms = a.engine.members.promise_ms, a.now_ms
+    found(a, "b")
+    found(a, "c")
+    a.on(c.Scanned(STARTED, (KEY,), False))
+    for name in ("b", "c"):
+        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    commands = a.asked(writing(2, x=b"2"))
+    number = a.entry.number
+    commands += a.hears("b", m.Acknowledge(KEY, number, a.entry.context))
+    if reign > 1:
+        assert not replies(commands)
+        assert not replies(a.wait(began_ms + promise_ms - 1 - a.now_ms, hearing=("b", "c")))
+        commands = a.wait(2, hearing=("b", "c"))
+    assert replies(commands) == [c.Reply(1, committed(number))]
 
 
 # --- peers that join ------------------------------------------------------------------------------------------------

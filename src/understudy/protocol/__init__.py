@@ -108,7 +108,8 @@ Ask, promise, promote (``inquire``)
     that. The asker waits for each until it answers or is suspect, merges what came, and promotes itself. It serves
     reads at once; its promotion's flight acknowledges nothing until the leases that anybody granted to the old primary
     have run out (and to any other holder that has not promised: it may be primary unknown to us), so a first write may
-    wait for one lease from the primary's last heartbeat, and nobody's older answer comes after it.
+    wait for one lease from the primary's last heartbeat, and nobody's older answer comes after it. A new life, which
+    does not know whether it was promoted just before its end, waits as long with every session that was taken over.
     A primary that is refused for a promise asks in its turn. There is no message "take over": a request that claims is
     the reason, and sessions without requests are swept after ``sweep_delay_ms``.
 

@@ -93,6 +93,9 @@ class Replication:
         if not self.flights:
             self._next_tick_ms = self._core.now_ms + TICK_MS
         flight = self.flights[key] = Flight(key, entry, self._core.now_ms)
+        if entry.epoch.reign > 1:
+            # An earlier life of ours may have been promoted in its last moment, and have waited for the old leases.
+            self._hold(flight, self._members.hold_until_ms(()) - self._core.now_ms)
         return flight
 
     def recheck(self, key: bytes, entry: Entry, member: str) -> None:
@@ -208,7 +211,7 @@ class Replication:
 
     def _hold(self, flight: Flight, ms: int) -> None:
         """Acknowledge no change of this flight for so long."""
-        if ms:
+        if ms > 0:
             flight.hold_until_ms = max(flight.hold_until_ms, self._core.now_ms + ms)
             self._next_tick_ms = min(self._next_tick_ms, flight.hold_until_ms)
 
