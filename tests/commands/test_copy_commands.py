@@ -312,15 +312,33 @@ def test_a_deposed_primary_gives_nothing_of_its_own_before_it_has_stepped_down()
     assert a.entry is mine
 
 
-def test_a_contribution_is_merged_sent_on_and_acknowledged() -> None:
-    """S25: what a deposed primary still held reaches our backup, too; the giver may then forget it."""
+def test_a_contribution_is_merged_sent_on_and_then_acknowledged() -> None:
+    """S12, S25: what a deposed primary still held reaches our backup, too; only then the giver may forget it."""
     mine = moved(at_reign(THEIRS, 2, "a", ("c",)), number=1)
     a = Turns("b", "c", entries={KEY: mine})
-    delta = delta_since(SECOND, THEIRS.context, START_MS)
-    commands = a.hears("b", m.Contribute(KEY, 5, delta))
-    assert [to for to, _ in sent(commands, m.Replicate)] == ["c"]
-    assert commands[-1] == c.Send("b", m.Acknowledge(KEY, -5, {B: 2}))
+    contribution = m.Contribute(KEY, 5, delta_since(SECOND, THEIRS.context, START_MS))
+    commands = a.hears("b", contribution)
+    assert [to for to, _ in sent(commands, m.Replicate)] == ["c"] and not sent(commands, m.Acknowledge)
     assert a.entry.shown("x") == b"2" and a.entry.role is Role.PRIMARY
+    assert not sent(a.hears("b", contribution), m.Acknowledge)
+    a.hears("c", m.Acknowledge(KEY, a.number, a.entry.context))
+    assert a.hears("b", contribution)[-1] == c.Send("b", m.Acknowledge(KEY, -5, {B: 2}))
+
+
+def test_who_stepped_down_is_told_that_it_is_not_needed_when_its_copy_is_the_second_no_more() -> None:
+    """S12: it lacks nothing and brings nothing; but while nobody else has acknowledged our promotion, its copy is the
+    only other one of what it had answered as protected."""
+    a = Turns("b", "c", entries={KEY: COPY})
+    a.on(c.PeerLost("b", LIVES["b"]))
+    ((_, asked),) = sent(a.asked(m.FetchRequest(0, KEY), 2), m.Ask)
+    a.hears("c", m.Answers(asked.inquiry, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    assert a.entry.role is Role.PRIMARY and a.entry.backups == ("c",)
+    a.on(c.PeerFound("b", LIVES["b"]))
+    bare = m.Contribute(KEY, 5, delta_since(COPY, COPY.context, START_MS))
+    assert not sent(a.hears("b", bare), m.Acknowledge)
+    a.hears("c", m.Acknowledge(KEY, a.entry.number, a.entry.context))
+    a.wait(1_000, hearing=("b", "c"))  # the lease that was granted to b is over
+    assert a.hears("b", bare)[-1] == c.Send("b", m.Acknowledge(KEY, -5, COPY.context))
 
 
 def test_a_question_to_all_is_answered_with_the_place_and_the_view() -> None:

@@ -94,7 +94,8 @@ def test_one_question_about_a_session_is_open_at_a_time() -> None:
 
 
 def test_a_restarted_primary_that_was_replaced_steps_down() -> None:
-    """S27: b has promoted meanwhile and knows more: its whole entry is taken, ours never wins."""
+    """S12, S27: b has promoted meanwhile and knows more: its whole entry is taken, ours never wins; and our copy of it
+    is kept until b says that enough others have one."""
     a = restarted()
     found(a, "b")
     found(a, "c")
@@ -104,8 +105,13 @@ def test_a_restarted_primary_that_was_replaced_steps_down() -> None:
     a.hears("b", m.Compared(1, (holds,)))
     commands = a.hears("c", m.Compared(1, (m.Answer(KEY, m.Verdict.UNKNOWN),)))
     assert told(FactKind.STEPPED_DOWN, "b") in commands
+    assert a.entry == backup_of(theirs)
+    ((to, message),) = sent(commands, m.Contribute)
+    assert to == "b" and not message.delta.values and event(FactKind.CONTRIBUTED) not in commands
+    assert [to for to, _ in sent(a.wait(100, hearing=("b", "c")), m.Contribute)] == ["b"]
+    a.hears("b", m.Acknowledge(KEY, -message.number, theirs.context))
     assert (a.entry.role, a.entry.location) == (Role.PROXY, theirs.location)
-    assert not sent(commands, m.Contribute)
+    assert not sent(a.wait(300, hearing=("b", "c")), m.Contribute)
 
 
 def test_what_only_the_restarted_member_has_goes_to_the_successor() -> None:

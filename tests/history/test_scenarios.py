@@ -383,6 +383,22 @@ def test_a_worker_that_stood_still_shows_nothing_old_under_a_new_lease() -> None
         assert x_of(shown[0].attributes) == b"2"
 
 
+def test_a_worker_that_stood_still_and_then_asks_its_agent_looks_anew() -> None:
+    """S25: nothing is left of what it saw before, also where the leases were over and it took no second look (in seed
+    437 such a worker found its session expired after its agent had answered)."""
+    a = Cluster("abc")
+    a.write("a", b"1")
+    shown: list[Opened] = []
+
+    def script(world: ClientWorld) -> Script:
+        shown.append((yield from open_session(world, a.cookie)))
+
+    Handling(a[a.primary()], lambda error: None).begin_stalled(script, IDLE_MS, a.key, 3_000, 3)
+    assert a.write("a", b"2").protected
+    a.wait(3_000)
+    assert x_of(shown[0].attributes) == b"2"
+
+
 def isolate(cluster: Cluster, name: str) -> None:
     """Nothing passes between that machine and the others, in either direction, until all is healed."""
     for other in cluster.others(name):

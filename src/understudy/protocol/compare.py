@@ -25,9 +25,13 @@ RESEND_MS = 100
 class Comparison:
     """One batch of keys that peers have been asked about."""
 
-    def __init__(self, items: list[Item], waiting: set[str], batch: bool, now_ms: int, of_primary: bool) -> None:
+    def __init__(
+        self, items: list[Item], waiting: set[str], round_: int, batch: bool, now_ms: int, of_primary: bool
+    ) -> None:
         self.items = items
         self.waiting = waiting
+        self.round = round_
+        """In which it began. When another has begun since, its answers may be from before that, and prove nothing."""
         self.batch = batch
         self.of_primary = of_primary
         """Only the member that we take for their primary is asked: it decides nothing for requests, and what that one
@@ -87,12 +91,16 @@ class Comparisons:
 
     def begin(self) -> None:
         """Compare everything held now; until that is complete no entry may be served in place."""
-        self.complete = False
+        self.set_back()
         self._members.round_begun()
+        self._core.emit(c.Scan(c.ScanKind.ALL, c.CompareAll(self._round)))
+
+    def set_back(self) -> None:
+        """Nothing counts as compared, and a round that is under way ends nowhere."""
+        self.complete = False
         self._round += 1
         self._cursor = b""
         self._verified.clear()
-        self._core.emit(c.Scan(c.ScanKind.ALL, c.CompareAll(self._round)))
 
     def is_compared(self, key: bytes) -> bool:
         return self.complete or key in self._verified or key <= self._cursor
@@ -151,7 +159,7 @@ class Comparisons:
     def _ask(self, items: list[Item], waiting: set[str], batch: bool, of_primary: bool = False) -> int:
         number = self._core.next_id()
         self._tick_soon()
-        comparison = Comparison(items, waiting, batch, self._core.now_ms, of_primary)
+        comparison = Comparison(items, waiting, self._round, batch, self._core.now_ms, of_primary)
         self.open[number] = comparison
         for name in sorted(waiting):
             self._core.send(name, Compare(number, tuple(items)))
@@ -182,7 +190,7 @@ class Comparisons:
 
     def _wait_no_more(self, comparison: Comparison, name: str) -> None:
         comparison.waiting.discard(name)
-        if comparison.batch:
+        if comparison.batch and comparison.round == self._round:
             self._members.left_out(name)
 
     def _conclude(self, number: int) -> None:
@@ -192,9 +200,11 @@ class Comparisons:
                 for sender, answer in comparison.answers.get(item.key, ()):
                     self._mend(item, sender, answer)
             return
+        is_of_this_round = comparison.round == self._round
         for item in comparison.items:
             self._judge(item, comparison.answers.get(item.key, []))
-            self._verified.add(item.key)
+            if is_of_this_round:
+                self._verified.add(item.key)
             if self._asking.get(item.key) == number:
                 del self._asking[item.key]
             if comparison.is_answered:
@@ -203,7 +213,7 @@ class Comparisons:
             self._fresh.clear()
         for item in comparison.items:
             self._resume(item.key, "")
-        if comparison.batch:
+        if comparison.batch and is_of_this_round:
             self._cursor = self._cursor_next
             if self._scan_more:
                 self._core.emit(c.Scan(c.ScanKind.ALL, c.CompareAll(self._round), after=self._cursor))
@@ -257,34 +267,41 @@ class Comparisons:
         self._contribute(event.key, entry, what.whole)
 
     def _contribute(self, key: bytes, entry: Entry, whole: Delta) -> None:
-        if covers(whole.context, entry.context):
-            self._core.emit(c.Change(key, c.ReleaseCopy(entry.epoch)))
-            return
+        """Bring the successor what it lacks. It answers when our copy is not needed any more; where it lacks nothing it
+        is asked for that answer all the same: of what we have acknowledged it may hold the only other copy."""
+        if not covers(whole.context, entry.context):
+            self._core.tell(c.FactKind.CONTRIBUTED, key, entry.primary)
         self._tick_soon()
-        owed = Contribution(key, whole.context, entry.location, self._core.next_id(), 0)
-        self._contributions[key] = owed
-        self._core.tell(c.FactKind.CONTRIBUTED, key, entry.primary)
+        self._contributions[key] = Contribution(key, whole.context, entry.location, self._core.next_id(), 0)
         self.send_contribution(key, entry)
 
     def send_contribution(self, key: bytes, entry: Entry | None) -> None:
-        """Send (again) what is owed for a key."""
-        owed = self._contributions.get(key)
+        """Send (again) what is owed for a key; nothing is where we are listed, and have nothing that others lack."""
+        owed = self._contributions.pop(key, None)
         if owed is None or entry is None or not entry.has_data or entry.role is Role.PRIMARY:
-            self._contributions.pop(key, None)
             return
+        if self._core.me in entry.backups and covers(owed.base, entry.context):
+            return
+        self._contributions[key] = owed  # behind those that wait for their turn
         owed.sent_ms = self._core.now_ms
         if self._members.is_reachable(entry.primary):
             delta = delta_since(entry, owed.base, self._core.now_ms)
             self._core.send(entry.primary, Contribute(key, owed.number, delta))
 
     def contribution_taken(self, event: c.Changed) -> None:
-        """The primary's side: what was merged goes to the backups, then the giver is answered."""
+        """The primary's side: what was merged goes to the backups; the giver is answered when it may forget its copy.
+
+        (It asks again until then, so nothing is noted here.)
+        """
         what, entry = event.what, event.entry
         assert isinstance(what, c.TakeContribution)
         if entry is not None and event.outcome is Outcome.STORED:
             self._core.tell_concurrent(event.key, event.before, entry)
             self._replication.track(event.key, entry, event.before)
-        if what.sender and entry is not None and event.outcome in (Outcome.STORED, Outcome.UNCHANGED):
+        if entry is None or not what.sender or event.outcome not in (Outcome.STORED, Outcome.UNCHANGED):
+            return
+        self._replication.take_up(event.key, entry)
+        if self._replication.spares(event.key, entry, what.sender):
             self._core.send(what.sender, Acknowledge(event.key, -what.number, entry.context))
 
     def contribution_acknowledged(self, message: Acknowledge) -> None:
@@ -325,9 +342,9 @@ class Comparisons:
                 for name in sorted(comparison.waiting):
                     self._core.send(name, Compare(number, tuple(comparison.items)))
                 comparison.asked_ms = now
-        for owed in list(self._contributions.values()):
-            if now - owed.sent_ms >= RESEND_MS:
-                self._core.emit(c.Read((owed.key,), c.Resend("")))
+        due = [owed.key for owed in self._contributions.values() if now - owed.sent_ms >= RESEND_MS]
+        if due:
+            self._core.emit(c.Read(tuple(due[: limits.BATCH_ENTRIES_MAX]), c.Resend("")))
 
     def deadline_ms(self) -> int | None:
         return self._next_tick_ms if self.open or self._contributions else None

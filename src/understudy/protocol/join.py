@@ -63,6 +63,7 @@ class Joining:
         if not self._warm:
             return
         self._members.ready = self._members.may_publish = False
+        self._comparisons.set_back()
         awaited = set(self._members.reachable())
         self._doubt(awaited, has_entries=True, waits=bool(awaited))
         self._core.tell(c.FactKind.STOOD_STILL)

@@ -162,8 +162,16 @@ class Replication:
 
         Also if it was in flight when another became primary: what a slow request has seen of it may be gone.
         """
-        if number <= self._taken_back.get(key, 0):
-            return False
+        return number > self._taken_back.get(key, 0) and self._is_held(key, entry, number)
+
+    def spares(self, key: bytes, entry: Entry, member: str) -> bool:
+        """True if the copy of a member that stepped down is not needed: as many as wanted hold everything that it has,
+        or it is one of them."""
+        if member in entry.backups and not self._may_lack(key, member, entry.number):
+            return True
+        return self._is_held(key, entry, entry.number)
+
+    def _is_held(self, key: bytes, entry: Entry, number: int) -> bool:
         flight = self.flights.get(key)
         if flight is not None and any(n <= number for n in flight.numbers):
             return False

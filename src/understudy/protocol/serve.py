@@ -132,7 +132,7 @@ class Service:
     def _may_commit_unseen(self, request: Request) -> TypeGuard[CommitRequest]:
         if not isinstance(request, CommitRequest) or request.unprotected_refused:
             return False
-        return self._comparisons.complete and not self._members.in_minority
+        return self._comparisons.complete and not self.is_cold and not self._members.in_minority
 
     def _create(self, job: Job, request: CommitRequest) -> None:
         if self._members.in_minority:

@@ -203,8 +203,11 @@ class Sweeps:
         """One entry that is due: only a primary expires a session."""
         if entry is None:
             return
-        if entry.ended or entry.role is Role.PRIMARY:
-            if entry.ended or self._comparisons.is_compared(key):
+        if entry.ended:
+            self._core.emit(c.Change(key, c.Expire()))
+        elif entry.role is Role.PRIMARY:
+            # While this member doubts what it holds, another may be primary, and have seen it used.
+            if self._members.ready and self._comparisons.is_compared(key):
                 self._core.emit(c.Change(key, c.Expire()))
         elif self._members.is_reachable(entry.primary):
             # It may have been used since; or its primary has expired it, and the word of that was lost.

@@ -65,7 +65,8 @@ def client_world(machine: Machine, idle_timeout_ms: int, stalled: _Stalled | Non
 class _Stalled:
     """What a worker has seen that stood still in the middle of serving in place: some of it is from before that.
 
-    ``after`` 1: the first look into the store; 2: that and the leases; 3: that, and the second look.
+    ``after`` 1: the first look into the store; 2: that and the leases; 3: that, and the second look. What it looks at
+    when it has asked its agent is from after that, also where it did not come to the second look.
     """
 
     def __init__(self, machine: Machine, key: bytes, after: int) -> None:
@@ -82,6 +83,11 @@ class _Stalled:
     def now_ms(self) -> int:
         return self._machine.now_ms()
 
+    def asked(self) -> None:
+        """The worker asks its agent."""
+        self._readings.clear()
+        self._leases = self._machine.leases
+
 
 class Handling:
     """One request on its way through a worker: carries its script on whenever something has come."""
@@ -92,6 +98,7 @@ class Handling:
         self._number = machine.world.next_ticket()
         self._script: Script | None = None
         self._question: Question | None = None
+        self._stalled: _Stalled | None = None
         machine.requests[self._number] = self.die
 
     def begin(self, write: Callable[[ClientWorld], Script], idle_timeout_ms: int) -> None:
@@ -103,7 +110,8 @@ class Handling:
     ) -> None:
         """The same with a worker that stands still for a while, see ``_Stalled``."""
         machine = self.machine
-        script = write(client_world(machine, idle_timeout_ms, _Stalled(machine, key, after)))
+        self._stalled = _Stalled(machine, key, after)
+        script = write(client_world(machine, idle_timeout_ms, self._stalled))
         machine.world.later(ms, lambda: machine.run(lambda: self._start(script)))
 
     def die(self) -> None:
@@ -132,6 +140,8 @@ class Handling:
                 if isinstance(wanted, Pause):
                     machine.world.later(wanted.ms, lambda: machine.run(lambda: self._step(None)))
                     return
+                if self._stalled is not None:
+                    self._stalled.asked()
                 question = machine.ask(wanted.request, self._answered)
                 if wanted.waits:
                     self._question = question
