@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.commands.transcript import START_MS, Turns, sent, told, writing
-from tests.making import KEY, LIVES, moved, new_session, place
+from tests.making import KEY, LIVES, backup_of, moved, new_session, place
 
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
@@ -67,6 +67,19 @@ def test_no_commit_is_made_unseen_in_doubt() -> None:
     assert COMPARED in answered(a, batch_of(a, returned(a, "c")))
     assert not [x for x in a.asked(writing(2, x=b"2"), 2) if isinstance(x, c.Change | c.Reply)]
     assert a.entry.shown("x") == b"1"
+
+
+def test_nothing_is_called_unknown_in_doubt() -> None:
+    """S25, S29: b was asked before we stood still, has brought us the session meanwhile, and is gone for the moment:
+    who asked is told nothing yet, and then looks here once more."""
+    a = Turns("b")
+    ((_, asked),) = sent(a.asked(m.FetchRequest(0, KEY), 2), m.Locate)
+    assert asked.key == KEY
+    a.entries[KEY] = backup_of(new_session(1, "b", ("a",), START_MS, x=b"1"))
+    a.now_ms += 10_000
+    commands = a.tick() + a.on(c.PeerLost("b", LIVES["b"])) + a.wait(100)
+    assert not [x for x in commands if isinstance(x, c.Reply)]
+    assert c.Read((KEY,), c.ServeJob(asked.request)) in commands
 
 
 def test_nothing_expires_in_doubt() -> None:

@@ -119,9 +119,10 @@ Comparison (``compare``)
     compared at once. Where another is ahead, this member steps down: if every change of its own that the successor
     lacks was answered to nobody (an unmarked outbox row), it takes the successor's entry whole and the workers'
     repeats bring those changes, applied once by id; else it merges and passes on what the successor lacks
-    (``Contribute``), and keeps its copy until that is acknowledged. Until it has stepped down it gives away nothing
-    of what it did in that reign: those changes would be there twice. Where somebody knows a later epoch whose holders
-    are all gone, the newest data is asked about and promoted like any other.
+    (``Contribute``), and keeps its copy until that is acknowledged: by the new primary, when as many others as wanted
+    have everything, so that what two machines held is never on one alone. Until it has stepped down it gives away
+    nothing of what it did in that reign: those changes would be there twice. Where somebody knows a later epoch whose
+    holders are all gone, the newest data is asked about and promoted like any other.
 
 Partitions (``serve``, ``inquire``)
     Under ``partition = "serve"`` nothing special is done: each side promotes what it needs, and when the cut is over

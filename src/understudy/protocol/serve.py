@@ -406,6 +406,8 @@ class Service:
     def _go_on(self, job: Job, found: Found) -> None:
         """Do with a job what the question to all came to."""
         match found.finding:
+            case Finding.UNKNOWN if self.is_joining:  # asked before we stood still
+                self._retry(job)
             case Finding.UNKNOWN:
                 self._unknown_to_all(job)
             case Finding.ENDED:
