@@ -180,6 +180,18 @@ def test_whose_hand_over_is_not_taken_asks_for_a_reign_above() -> None:
     assert ask.questions[0].promise.reign == 3
 
 
+def test_whose_hand_over_is_not_taken_asks_later_if_it_asked_a_moment_ago() -> None:
+    """S21: a promotion of its own was just dropped: the refusal comes within the pause that keeps two from outbidding
+    each other for ever, and is not forgotten for it (seed 1972: each took the other for the primary).
+    """
+    a = handing_over(primary("b", "c"))
+    a.engine.inquiries.try_again(KEY)
+    refused = m.Refuse(KEY, a.entry.number, place("a", ("b",)), Promise(2, CHOOSERS["c"]))
+    assert not sent(a.hears("b", refused), m.Ask)
+    ((_, ask), *_) = sent(a.wait(500, hearing=("b", "c")), m.Ask)
+    assert ask.questions[0].promise.reign == 3
+
+
 def handing_over(a: Turns) -> Turns:
     """a has handed its session over to b, which has not answered yet."""
     served_by(a, "b", 1, 2)

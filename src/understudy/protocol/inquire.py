@@ -269,7 +269,8 @@ class Inquiries:
         for key, dropped in list(self._dropped.items()):
             if dropped.due_ms and now >= dropped.due_ms:
                 self._dropped[key] = dropped._replace(due_ms=0)
-                self._core.emit(c.Read((key,), c.Recheck("")))
+                # Where a reign was refused nobody may have won it: the entry here does not show that.
+                self._core.emit(c.Read((key,), c.Inquire() if key in self._above else c.Recheck("")))
             elif not dropped.due_ms and now >= dropped.since_ms + DROPS_REMEMBERED_MS:
                 del self._dropped[key]
 
