@@ -186,7 +186,7 @@ def test_a_life_that_others_take_for_over_ends() -> None:
     world = Environment(Settings("a", LIVES["a"], 1), 2_000, lambda: 1, lambda: False)
     with pytest.raises(AssertionError, match="taken for one that is over"):
         perform(CopyIn("b", 1, whole(theirs)), mine, world)
-    next_life = world._replace(settings=Settings("a", LIVES["a"] + 1, 1))
+    next_life = msgspec.structs.replace(world, settings=Settings("a", LIVES["a"] + 1, 1))
     assert perform(CopyIn("b", 1, whole(theirs)), mine, next_life)[0] is Outcome.STORED
 
 

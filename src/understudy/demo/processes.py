@@ -92,11 +92,14 @@ def kill_below(base: Path) -> None:
 
 def _kill(find: Callable[[], list[int]], where: str) -> None:
     deadline_s = time.monotonic() + END_S_MAX
-    while pids := find():
+    killed: set[int] = set()
+    # Who ends lets go of its memory, where we find it, a moment before its sockets: until then it still accepts.
+    while (pids := find()) or any(map(is_running, killed)):
         for pid in pids:
             send(pid, signal.SIGKILL)
+        killed.update(pids)
         if time.monotonic() > deadline_s:
-            raise TimeoutError(f"processes {pids} of {where} cannot be ended")
+            raise TimeoutError(f"processes {sorted(killed)} of {where} cannot be ended")
         time.sleep(LOOK_AGAIN_S)
 
 
