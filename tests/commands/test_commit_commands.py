@@ -8,6 +8,7 @@ from tests.commands.transcript import (
     BACKUP,
     LOCAL,
     NONE,
+    START_MS,
     TOLD_ALL,
     Turns,
     committed,
@@ -286,6 +287,16 @@ def test_the_end_is_told_to_everybody_at_once() -> None:
         c.Send("b", m.Replicate(KEY, 102, a.delta({A: 101}))),
     ]
     assert a.hears("b", m.Acknowledge(KEY, 102, {A: 102})) == [c.Settle((102,)), c.Reply(2, committed(102))]
+
+
+def test_an_end_that_too_few_members_have_is_not_called_protected() -> None:
+    """S04: two backups were wanted, one was there when the session ended (seed 2148): nobody is chosen for a tombstone,
+    so the answer is given at once, and says so."""
+    a = Turns("b", "c", copies=2, entries={KEY: new_session(1, "a", ("b",), START_MS, x=b"1")})
+    a.asked(m.CommitRequest(0, KEY, Commit(commit_id(2), SECRET, ends=True), BACKUP), 2)
+    number = a.entry.number
+    commands = a.hears("b", m.Acknowledge(KEY, number, a.entry.context))
+    assert [x for x in commands if isinstance(x, c.Reply)] == [c.Reply(2, committed(number, protected=False))]
 
 
 # --- not the primary ------------------------------------------------------------------------------------------------

@@ -330,8 +330,6 @@ class Replication:
         if location.primary != self._core.me:
             return flight.acked.get(location.primary, 0)
         need, holders = self._core.settings.copies, location.backups
-        if location.ended:
-            need = min(need, max(1, len(holders)))
         acked = sorted((flight.acked.get(h, 0) for h in holders), reverse=True)
         if not 0 < need <= len(acked):
             return 0
@@ -355,15 +353,18 @@ class Replication:
             self._core.emit(c.Settle(tuple(settled)))
         for waiter in done:
             self._answer(waiter.job, True, waiter.number)
-        if self._nobody_can_help(flight):
+        if (flight.numbers or flight.waiters) and self._nobody_can_help(flight):
             self._answer_unprotected(flight)
         self._finish(flight, protected)
 
     def _nobody_can_help(self, flight: Flight) -> bool:
+        """True if no acknowledgement is to come any more: of an end none from a holder that is chosen yet, either."""
+        location = flight.location
         for holder in flight.holders(self._core.me):
-            if self._members.is_reachable(holder):
+            is_done = location.ended and flight.acked.get(holder, 0) >= flight.number
+            if self._members.is_reachable(holder) and not is_done:
                 return False
-        return not self._members.can_place(exclude=flight.location.backups)
+        return location.ended or not self._members.can_place(exclude=location.backups)
 
     def _finish(self, flight: Flight, protected: int) -> None:
         if flight.numbers or flight.waiters or self.flights.get(flight.key) is not flight:
