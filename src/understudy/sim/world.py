@@ -177,7 +177,10 @@ class Machine:
         self.kill_agent()
         self._stop()
         if not with_store:
-            self.lost_store = self.store, self.world.network.now_ms
+            with self.store.view() as view:
+                is_empty = not view.keys(None, 1)
+            if not is_empty:  # it may be off already, with nothing left to lose
+                self.lost_store = self.store, self.world.network.now_ms
             self.store = self._empty_store()
 
     def drain(self) -> None:
