@@ -61,6 +61,8 @@ class Job:
         self.located: dict[str, Located] = {}
         self.locating: set[str] = set()
         self.locating_until_ms = 0
+        self.is_unknown = False
+        """All were asked, and enough of them know nothing."""
 
     @property
     def key(self) -> bytes:

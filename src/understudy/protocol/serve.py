@@ -390,7 +390,7 @@ class Service:
 
     def _locate(self, job: Job) -> None:
         """Ask all members, once, for a valid id that is not where it should be."""
-        if job.is_remote:
+        if job.is_remote or job.is_unknown:
             self._unknown_to_all(job)
         elif self.is_joining:
             self._retry(job)
@@ -406,15 +406,14 @@ class Service:
     def _go_on(self, job: Job, found: Found) -> None:
         """Do with a job what the question to all came to."""
         match found.finding:
-            case Finding.UNKNOWN if self.is_joining:  # asked before we stood still
-                self._retry(job)
-            case Finding.UNKNOWN:
-                self._unknown_to_all(job)
             case Finding.ENDED:
                 self._end(job)
             case Finding.HELD:
                 self._router.pass_on(job, found.holder)
-            case Finding.LATER:
+            case Finding.UNKNOWN if not self.is_joining:  # else it was asked before we stood still
+                job.is_unknown = True
+                self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))  # it may be known here by now
+            case Finding.UNKNOWN | Finding.LATER:
                 self._retry(job)
 
     def _unknown_to_all(self, job: Job) -> None:
