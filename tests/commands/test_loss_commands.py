@@ -449,3 +449,19 @@ def test_who_refuses_for_a_promise_says_for_which() -> None:
     lost(a)
     ((_, message),) = sent(a.hears("c", m.Ask(7, (m.Question(KEY, NEXT, {}, COPY.location),))), m.Answers)
     assert (message.answers[0].verdict, message.answers[0].promised) == (m.Verdict.REFUSED, Promise(7, 1))
+
+
+def test_a_backup_that_returns_stands_for_no_other() -> None:
+    """S21: a change was answered as unprotected, and nobody has it; when one of three backups is back and has taken
+    it, the others may lack it still, and none is given up (seed 2687)."""
+    a = Turns("b", "c", "d", copies=2, entries={KEY: new_session(1, "a", ("d", "b", "c"), START_MS, x=b"1")})
+    for name in ("b", "c", "d"):
+        a.on(c.PeerLost(name, LIVES[name]))
+    a.asked(SECOND)
+    a.wait(2_100)
+    for name in ("b", "c"):
+        a.on(c.PeerFound(name, LIVES[name]))
+        a.hears(name, m.HeartbeatAck(a.now_ms))
+    a.engine.replication.recheck(KEY, a.entry, "c")
+    commands = a.hears("c", m.Acknowledge(KEY, a.entry.number, a.entry.context))
+    assert not [x for x in commands if isinstance(x, c.Change) and isinstance(x.what, c.SetBackups)]

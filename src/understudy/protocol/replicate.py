@@ -104,7 +104,8 @@ class Replication:
         flight = self.flights.get(key)
         if flight is None:
             flight = self._begun(key, entry)
-            flight.acked = {b: entry.number for b in entry.backups}
+            if key not in self._told:
+                flight.acked = {b: entry.number for b in entry.backups}
         flight.acked.pop(member, None)
         flight.newcomers[member] = entry.number
         self.send(member, key, entry)
