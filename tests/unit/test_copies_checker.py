@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.making import KEY, backup_of, new_session
+from tests.making import KEY, SECRET, after, backup_of, commit_id, new_session
 
+from understudy.model.commit import Commit
 from understudy.model.entry import Entry
 from understudy.protocol import commands as c
 from understudy.sim.checkers.copies import LOST_A_MOMENT_AGO_MS, RECOVERING_MS, Copies
@@ -12,20 +13,27 @@ from understudy.sim.world import World
 from understudy.transport.memory import MemoryNetwork
 
 HELD = new_session(1, "a", ("b",), x=b"1")
+ENDED = after(HELD, Commit(commit_id(2), SECRET, ends=True), 2)
+FORGET_MS = 2_500
 
 
 class Judged:
     """Two machines that are off; a reader was shown HELD, and told that it is protected."""
 
     def __init__(self) -> None:
-        settings = c.Settings("", 0, 0)
+        settings = c.Settings("", 0, 0, forget_ms=FORGET_MS)
         self.world = World(1, ("a", "b"), settings, MemoryNetwork(1), clocks={"a": (1_000, 0), "b": (1_000, 0)})
         self.told: list[str] = []
         self.copies = Copies(self.told.append, 1)
+        self.world.on_stored.append(self.copies.stored)
 
     def put(self, name: str, entry: Entry) -> None:
         with self.world.machines[name].store.write() as transaction:
             transaction.put(KEY, entry)
+
+    def drop(self, name: str) -> None:
+        with self.world.machines[name].store.write() as transaction:
+            transaction.remove(KEY)
 
     def shown(self) -> list[str]:
         self.copies.shown(self.world, KEY, HELD.attributes, self.world.now_ms, "a reader")
@@ -66,3 +74,17 @@ def test_what_is_gone_everywhere_was_expired_by_somebody(was_expired: bool) -> N
     judged.put("a", HELD)
     judged.told.clear()
     assert len(judged.shown()) == 1
+
+
+@pytest.mark.parametrize(
+    ("held_ms", "by", "is_well"), [(FORGET_MS, "ab", True), (FORGET_MS - 1, "ab", False), (FORGET_MS, "a", False)]
+)
+def test_who_held_the_tombstone_for_its_time_has_held_enough(held_ms: int, by: str, is_well: bool) -> None:
+    """S12, S04: a request may be answered so late that its session was ended and forgotten meanwhile."""
+    judged = Judged()
+    for name in by:
+        judged.put(name, ENDED)
+    judged.world.run_for(held_ms)
+    for name in by:
+        judged.drop(name)
+    assert (judged.shown() == []) is is_well

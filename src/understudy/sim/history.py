@@ -101,6 +101,7 @@ class History:
             # (Where several are cut off at once, dead holders are given up for whoever seems to be left.)
             world.on_stored.append(Covered(tell, world.settings.copies).stored)
             copies, current = Copies(tell, world.settings.copies), Current(tell)
+            world.on_stored.append(copies.stored)
             world.on_told.append(copies.told)
             world.on_replied += [copies.replied, current.replied]
             world.on_shown += [partial(copies.shown, world), partial(current.shown, world)]

@@ -25,6 +25,14 @@ class Copies:
         self._tell = tell
         self._copies = copies
         self._expired: set[Key] = set()
+        self._forgot: dict[Key, set[str]] = {}
+        """Machines that have held a session's tombstone until its time was over."""
+
+    def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
+        if before is None or not before.ended or after is not None:
+            return
+        if machine.now_ms() >= before.ended_ms + machine.world.settings.forget_ms:
+            self._forgot.setdefault(key, set()).add(machine.name)
 
     def told(self, machine: Machine, fact: Fact) -> None:
         if fact.kind is FactKind.SESSION_EXPIRED:
@@ -52,7 +60,8 @@ class Copies:
         """How many machines hold it, or held it in a store that was lost since then; all, if the session is over.
 
         (Who acknowledged a change may have expired the session since, as its next primary; then nothing is left of it
-        whose time is not over.)
+        whose time is not over. And a request may be answered so late that the session was ended and its tombstone
+        forgotten: who has held that for its time has held more than was shown.)
         """
         machines = world.machines.values()
         since_ms = min(since_ms, world.now_ms - LOST_A_MOMENT_AGO_MS)
@@ -62,7 +71,11 @@ class Copies:
             if (entry := machine.store.read(key).entry) is not None
         ):
             return len(machines)
-        return sum(any(entry.ended or has(entry) for entry in machine.held_at(key, since_ms)) for machine in machines)
+        forgot = self._forgot.get(key, ())
+        return sum(
+            machine.name in forgot or any(entry.ended or has(entry) for entry in machine.held_at(key, since_ms))
+            for machine in machines
+        )
 
 
 class Current:
