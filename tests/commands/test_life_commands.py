@@ -183,6 +183,21 @@ def test_what_an_earlier_life_left_under_way_is_not_called_protected(is_read: bo
     assert not fetched.answer.unprotected
 
 
+def test_before_the_outbox_was_read_the_newest_change_stands_for_all() -> None:
+    """S12, S23: of an earlier life's two changes only the later one is under way again as yet, because the worker that
+    made it asked again; who has seen the earlier one waits for it too (seed 911)."""
+    mine = moved(after(MINE, sets(2, y=b"2"), 2, "a", START_MS), number=3)
+    a = Turns(entries={KEY: mine}, joined=False, last_view=("a", "b", "c"))
+    found(a, "b")
+    found(a, "c")
+    a.on(c.Scanned(STARTED, (KEY,), False))
+    for name in ("b", "c"):
+        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    a.engine.replication.track(KEY, mine, None)
+    assert not replies(a.asked(m.SettleRequest(0, KEY, 2)))
+    assert len(replies(a.hears("b", m.Acknowledge(KEY, 3, mine.context)))) == 1
+
+
 @pytest.mark.parametrize("reign", [1, 2], ids=["its own from the start", "perhaps taken over just before"])
 def test_a_new_life_waits_for_the_leases_that_its_promotion_had_waited_for(reign: int) -> None:
     """S25, S23: an agent that was promoted and killed at once: the workers of the primary before may still read in

@@ -150,12 +150,17 @@ class Replication:
         flight = self.flights.get(key)
         if flight is None:
             return False
+        number = self._stood_for(flight, number)
         awaited = [n for n in flight.numbers if n <= number and n not in flight.marked and n not in flight.moves]
         if not awaited:
             return False
         until = self._core.now_ms + self._core.settings.commit_timeout_ms
         flight.waiters.append(Waiter(job, awaited[-1], until))
         return True
+
+    def _stood_for(self, flight: Flight, number: int) -> int:
+        """Until the outbox of earlier lives has been read, the newest change stands for those before it, too."""
+        return number if self._taken_up is None else max(number, flight.number)
 
     def is_protected(self, key: bytes, entry: Entry, number: int) -> bool:
         """False if fewer holders than there shall be have a change that nobody waits for: it was answered without
@@ -174,7 +179,7 @@ class Replication:
 
     def _is_held(self, key: bytes, entry: Entry, number: int) -> bool:
         flight = self.flights.get(key)
-        if flight is not None and any(n <= number for n in flight.numbers):
+        if flight is not None and any(n <= self._stood_for(flight, number) for n in flight.numbers):
             return False
         holding = (b for b in entry.backups if self._members.is_reachable(b) and not self._may_lack(key, b, number))
         return sum(1 for _ in holding) >= max(1, self._core.settings.copies)
