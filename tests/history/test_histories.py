@@ -55,6 +55,7 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("", 2687, id="S21: one backup that came back stood for all of them"),
         pytest.param("", 2652, id="S12: what a slow reader was shown had been ended and forgotten, which is no loss"),
         pytest.param("", 911, id="S12: an earlier life's change was called protected before the outbox was read"),
+        pytest.param("", 426, id="S44: a backup that knew of a later use took an expired session over, rightly"),
         pytest.param("", 978, id="S44: who stood still gave up a copy of a session that had expired everywhere"),
         pytest.param("", 437, id="S25: a worker that its agent had answered looked into a store of three seconds ago"),
         pytest.param("", 279, id="S12: a deposed primary gave its copy up before its successor had another one"),

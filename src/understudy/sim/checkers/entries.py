@@ -11,6 +11,8 @@ from understudy.sim.world import Machine, World
 from understudy.transport import Peer
 
 LOOK_EVERY_TURNS = 8
+USE_SLACK_MS = 100
+"""By so much two members' records of one use may differ, by the way of the message that told it."""
 AWAY_MS = 10_000
 """Who came back later than so long before a session's end may still hold it as it was."""
 
@@ -72,12 +74,14 @@ class Dots:
 
 class Gone:
     """A tombstone stays for its time, on every machine; only a primary expires a session, and none that another one
-    has expired, unless it was away or cut off meanwhile."""
+    has expired, unless it was away or cut off meanwhile, or knew of a later use that the other had not heard of."""
 
     def __init__(self, tell: Callable[[str], None], once: bool) -> None:
         self._tell = tell
         self._once = once
         self._expired: dict[bytes, tuple[str, int]] = {}
+        self._used_ms: dict[bytes, list[int]] = {}
+        """When each primary that gave a session up took it for used last, on the cluster's clock."""
         self._dropped: list[tuple[bytes, Entry]] = []
         self._discarding: set[Peer] = set()
         """Lives that found their store too old and gave it up as a whole."""
@@ -96,7 +100,9 @@ class Gone:
             self._discarding.add(machine.me)
         if fact.kind is FactKind.SESSION_EXPIRED:
             other, then_ms = self._expired.setdefault(fact.key, (machine.name, machine.world.now_ms))
-            if self._once and other != machine.name and machine.back_ms < then_ms - AWAY_MS:
+            first, *later = self._used_ms.get(fact.key, [0])
+            was_used = any(used_ms > first + USE_SLACK_MS for used_ms in later)
+            if self._once and other != machine.name and machine.back_ms < then_ms - AWAY_MS and not was_used:
                 self._tell(f"{other} and {machine.name} have both expired {fact.key.hex()[:6]}")
 
     def turned(self, machine: Machine) -> None:
@@ -120,6 +126,9 @@ class Gone:
                 self._tell(f"{machine.name} brought {key.hex()[:6]} back from its tombstone")
             elif after is None and machine.now_ms() < before.ended_ms + machine.world.settings.forget_ms:
                 self._tell(f"{machine.name} dropped the tombstone of {key.hex()[:6]} before its time")
+        elif after is None and before.role is Role.PRIMARY:
+            idle_ms = machine.now_ms() - before.times.accessed_ms
+            self._used_ms.setdefault(key, []).append(machine.world.now_ms - idle_ms)
         elif after is None and before.role is Role.BACKUP:
             self._dropped.append(
                 (key, before)
