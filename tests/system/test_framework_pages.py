@@ -35,6 +35,12 @@ def commands(page: Path) -> list[str]:
     return blocks(page, "sh")[0].splitlines()
 
 
+def have_started(command: str, said: str) -> bool:
+    """Granian loses a SIGTERM that comes before each of its workers has said that it started, and then never ends."""
+    workers = re.search(r"--workers (\d+)", command)
+    return "granian" not in command or said.count("Started worker-") >= int(workers[1] if workers else 1)
+
+
 @contextmanager
 def served(place: Path, command: str, port: int, directory: Path | None = None, **variables: str) -> Iterator[None]:
     """The command as a user would type it in that directory (else in ``place``), at another port."""
@@ -58,8 +64,7 @@ def served(place: Path, command: str, port: int, directory: Path | None = None, 
         )
     try:
         deadline_s = time.monotonic() + SECONDS
-        while not answers(port):
-            said = (place / f"out-{port}").read_text()
+        while not (have_started(command, said := (place / f"out-{port}").read_text()) and answers(port)):
             assert process.poll() is None and time.monotonic() < deadline_s, f"{command}: no answer\n{said}"
             time.sleep(0.05)
         yield
