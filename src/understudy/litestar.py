@@ -145,7 +145,11 @@ class UnderstudyMiddleware(SessionMiddleware[UnderstudySessionBackend]):
                 _take_over(session, scope)
             except REFUSALS as error:
                 await response.refuse(error)
-            await response.send(message)
+            try:
+                await response.send(message)
+            except Exception:
+                state.response_started = response.has_begun  # Litestar says so before; its error page can still be sent
+                raise
 
         try:
             await self.app(scope, receive, watched)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.conformance.aiohttp_app import aiohttp_app
 from tests.conformance.app import App
-from tests.conformance.asgi_apps import asgi_app, litestar_app, quart_app, starlette_app
+from tests.conformance.asgi_apps import asgi_app, fastapi_app, litestar_app, quart_app, starlette_app
 from tests.conformance.django_apps import django_app, django_asgi_app
 from tests.conformance.wsgi_apps import flask_app, pyramid_app, wsgi_app, wsgi_generator_app, wsgi_write_app
 
@@ -20,6 +20,7 @@ ADAPTERS: dict[str, Callable[..., App]] = {
     "wsgi write": wsgi_write_app,
     "asgi": asgi_app,
     "starlette": starlette_app,
+    "fastapi": fastapi_app,
     "litestar": litestar_app,
     "aiohttp": aiohttp_app,
     "pyramid": pyramid_app,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from understudy.cluster import Cluster
 
@@ -80,13 +83,33 @@ def browse(app: App, view: View, cookie: str = "", **options: Any) -> tuple[Resp
     return response, cookie if response.cookie is None else response.cookie
 
 
-def meanwhile(app: App, view: View, cookie: str) -> Response:
-    """Another whole request, which begins and ends while the one that calls this is running."""
+def meanwhile(
+    app: App, view: View, cookie: str, *, at: AbstractContextManager[object] | None = None, **options: Any
+) -> Response:
+    """Another whole request, which begins and ends while the one that calls this is running; ``at`` some member."""
     responses: list[Response] = []
-    other = threading.Thread(target=lambda: responses.append(app.get(view, cookie)))
+
+    def ask() -> None:
+        with at or nullcontext():
+            responses.append(app.get(view, cookie, **options))
+
+    other = threading.Thread(target=ask)
     other.start()
     other.join()
     return responses[0]
+
+
+def failing(app: App, view: View, cookie: str, caplog: pytest.LogCaptureFixture) -> list[BaseException]:
+    """The errors of a request that the framework answers with its error page, or leaves to the server."""
+    errors: list[BaseException] = []
+    try:
+        response = app.get(view, cookie)
+        assert (response.status, response.set_cookie) == (500, None)
+    except AssertionError:
+        raise
+    except Exception as error:
+        errors.append(error)
+    return errors + [record.exc_info[1] for record in caplog.records if record.exc_info and record.exc_info[1]]
 
 
 class Lazily:

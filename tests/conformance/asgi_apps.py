@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
+import fastapi
 import litestar
 import quart
 from litestar.response import Stream
@@ -108,6 +110,31 @@ def starlette_app(**keywords: Any) -> App:
     return app
 
 
+def fastapi_app(**keywords: Any) -> App:
+    """With an ordinary function, which FastAPI calls in a thread."""
+    application = fastapi.FastAPI()
+    clusters: list[Cluster] = []
+
+    @application.get("/")
+    def view(request: StarletteRequest) -> Any:
+        result = app.view(Lazily(request))
+        if isinstance(result, str):
+            return PlainTextResponse(result, headers={"vary": "Accept"})
+        return StreamingResponse(result, headers={"vary": "Accept"})
+
+    def middleware(inner: Any, **given: Any) -> AsgiMiddleware:
+        made = AsgiMiddleware(inner, **given)
+        clusters.append(made.cluster)
+        return made
+
+    application.add_middleware(middleware, **keywords)  # type: ignore[arg-type]
+    app = App(
+        lambda app, cookie, scheme, on_first_byte: call_asgi(application, cookie, scheme, on_first_byte),
+        lambda: clusters[0],
+    )
+    return app
+
+
 def quart_app(**keywords: Any) -> App:
     application = quart.Quart("shop")
     QuartUnderstudy(application, **keywords)
@@ -148,7 +175,11 @@ def litestar_app(**keywords: Any) -> App:
 
         return Stream(parts(), headers={"Vary": "Accept"})
 
-    application = litestar.Litestar([view], middleware=[config.middleware], logging_config=None)
+    async def log(error: Exception, scope: Any) -> None:
+        """Litestar's own logging is off: it would have a thread of its own."""
+        logging.getLogger("litestar").error("the application failed", exc_info=error)
+
+    application = litestar.Litestar([view], middleware=[config.middleware], logging_config=None, after_exception=[log])
     app = App(
         lambda app, cookie, scheme, on_first_byte: call_asgi(application, cookie, scheme, on_first_byte),
         lambda: config.cluster,

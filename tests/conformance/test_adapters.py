@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.agents import Line, ScriptedAgent
-from tests.conformance.app import App, Boom, browse, meanwhile, setting, shown
+from tests.conformance.app import App, Boom, browse, failing, meanwhile, setting, shown
 
 from understudy.errors import ConfigurationError, ValueNotSupported
 from understudy.model.commit import Outcome
@@ -113,6 +113,21 @@ def test_what_cannot_be_stored_is_refused_at_assignment(app: App) -> None:
 
     assert app.get(assign, cookie).body == "refused"
     assert app.get(shown, cookie).body == "{'n': 2}"
+
+
+def test_what_a_change_in_place_makes_unstorable_is_an_error(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """S19: it names the attribute; what else the request changed is committed, and the next one goes on."""
+    _, cookie = browse(app, setting(n=1, cart=["tea"]))
+
+    def change(session: Any) -> str:
+        session["n"] = 2
+        session["cart"].append(object())
+        return "changed"
+
+    assert any(
+        "cart" in str(error) for error in failing(app, change, cookie, caplog) if type(error) is ValueNotSupported
+    )
+    assert app.get(shown, cookie).body == "{'n': 2, 'cart': ['tea']}"
 
 
 def test_a_view_that_raises_keeps_what_it_changed_before(app: App) -> None:
@@ -279,6 +294,11 @@ def test_the_header_for_tests_tells_what_was_protected(make: Callable[..., App],
 # --- starting --------------------------------------------------------------------------------------------------------
 
 
+def is_the_frameworks(thread: threading.Thread) -> bool:
+    """It runs what a framework has taken out of its event loop."""
+    return "(join)" in thread.name or "AnyIO" in thread.name
+
+
 def test_nothing_starts_before_the_first_request(
     make: Callable[..., App], directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,7 +310,7 @@ def test_nothing_starts_before_the_first_request(
     monkeypatch.setenv("UNDERSTUDY_IDLE_TIMEOUT", "5m")
     assert app.get(setting(n=1)).status == 200
     started = set(threading.enumerate()) - before
-    assert directory.exists() and not [thread for thread in started if "(join)" not in thread.name]  # that is asgiref's
+    assert directory.exists() and not [thread for thread in started if not is_the_frameworks(thread)]
 
 
 def test_what_the_agent_must_know_is_no_keyword(make: Callable[..., App]) -> None:

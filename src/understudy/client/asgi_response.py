@@ -53,20 +53,23 @@ class AsgiResponse:
         self._send = send
         self._max_age_s = max_age_s
         self._spelled = spelled
-        self._has_begun = False
+        self.has_begun = False
+        """The response has its headers, or the websocket is accepted."""
         self._is_refused = False
+        self._has_failed = False
+        """The last commit raised; an error's response, which may come then, is not to try again."""
 
     async def send(self, message: Message) -> None:
         """What the application sends; its beginning leaves after the session is committed."""
         if self._is_refused:
             return  # a 503 has left already; what the application wanted to say must not be shown
-        if not self._has_begun and message["type"] in _BEGINNINGS:
+        if not self.has_begun and message["type"] in _BEGINNINGS:
             try:
-                await self._client.afinish(self._session)
+                await self._commit()
             except REFUSALS as error:
                 await self.refuse(error)
                 return
-            self._has_begun = True
+            self.has_begun = True
             if message["type"] != "websocket.close":
                 message["headers"] = self._with_ours(list(message.get("headers", ())))
         elif _is_end(message):
@@ -76,7 +79,7 @@ class AsgiResponse:
 
     async def refuse(self, error: Exception) -> None:
         """503, or 1013, if nothing has left yet. Raises: ``error``, if something has."""
-        if self._has_begun or self._is_refused:
+        if self.has_begun or self._is_refused:
             raise error
         self._is_refused = True
         _LOG.warning("answered 503: %s", error)
@@ -95,7 +98,16 @@ class AsgiResponse:
     async def finish_late(self) -> None:
         """Commit what was changed after the beginning, or before an error."""
         if not self._is_refused:
-            await self._client.afinish(self._session, late=True)
+            await self._commit(late=True)
+
+    async def _commit(self, *, late: bool = False) -> None:
+        if self._has_failed:
+            return
+        try:
+            await self._client.afinish(self._session, late=late)
+        except Exception:
+            self._has_failed = True
+            raise
 
     def _with_ours(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """The application's headers and the session's."""

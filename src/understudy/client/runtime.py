@@ -227,6 +227,7 @@ def _warn_if_too_late(session: Session, late: bool) -> None:
     visit = session.visit
     if late and not visit.ended and (visit.rotates or (not visit.exists and not visit.draft.changes().empty)):
         _LOG.warning(
-            "a session was begun or rotated after the response had begun, when no cookie could be sent any more: that"
-            " was not committed; use the session before the first byte of the response"
+            "a session was begun or rotated when no cookie could be sent any more (the response had begun, or its place"
+            " was taken by the server's answer to an error): that was not committed; use the session before the first"
+            " byte of the response"
         )
