@@ -42,8 +42,19 @@ def have_started(command: str, said: str) -> bool:
 
 
 @contextmanager
-def served(place: Path, command: str, port: int, directory: Path | None = None, **variables: str) -> Iterator[None]:
-    """The command as a user would type it in that directory (else in ``place``), at another port."""
+def served(
+    place: Path,
+    command: str,
+    port: int,
+    directory: Path | None = None,
+    *,
+    ends_with: int = signal.SIGTERM,
+    **variables: str,
+) -> Iterator[None]:
+    """The command as a user would type it in that directory (else in ``place``), at another port.
+
+    It ends with SIGTERM, as a service manager would do it, or with SIGKILL, which all of its processes are sent.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
     environment = inherited | {
         "HOME": str(place),
@@ -69,6 +80,8 @@ def served(place: Path, command: str, port: int, directory: Path | None = None, 
             time.sleep(0.05)
         yield
     finally:
+        if ends_with == signal.SIGKILL:
+            os.killpg(process.pid, signal.SIGKILL)
         process.terminate()
         try:
             process.wait(SECONDS)
@@ -97,16 +110,19 @@ def visit(browser: Browser, port: int) -> int:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_counter_counts_under_each_server_of_its_page(page: Path, place: Path) -> None:
-    """S48: in all workers of two kinds of servers, one after the other; the session outlives the change."""
+    """S48, S49: in all workers of two kinds of servers, one after the other, each of which is killed and started again;
+    the session outlives that and the change.
+    """
     (place / "app.py").write_text(blocks(page, "python")[0])
     servers = commands(page)
     assert len({command.split()[0] for command in servers}) >= 2, "two kinds of servers"
     browser, seen = browser_of(page.stem), []
     for command in servers:
-        (port,) = free_ports(1)
-        with served(place, command, port, UNDERSTUDY_DIR=str(place / "store")):
-            seen += [visit(browser, port) for _ in range(VISITS)]
-    assert seen == list(range(1, len(servers) * VISITS + 1))
+        for ends_with in (signal.SIGKILL, signal.SIGTERM):
+            (port,) = free_ports(1)
+            with served(place, command, port, ends_with=ends_with, UNDERSTUDY_DIR=str(place / "store")):
+                seen += [visit(browser, port) for _ in range(VISITS)]
+    assert seen == list(range(1, 2 * len(servers) * VISITS + 1))
     sends_it_after_each_change = page.stem in ("django", "cachelib")  # as Django and Flask-Session do
     assert browser.set_cookies == (len(seen) if sends_it_after_each_change else 1)
 

@@ -17,6 +17,7 @@ from understudy.client.member import _members
 from understudy.client.replicated_map import LazyReplicatedMap
 from understudy.cluster import Cluster
 from understudy.errors import ValueNotSupported
+from understudy.testing import MemoryCluster
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +64,23 @@ def test_add_and_counters_are_exact(entries: LazyReplicatedMap, now: list[float]
     assert cache.get("k") is None and cache.add("k", 3) and cache.get("k") == 3
 
 
+def test_every_member_has_what_another_one_set(entries: LazyReplicatedMap) -> None:
+    """S02, S03, S12: at once, with its neighbours' keys; counters are exact over members; a loss loses nothing."""
+    cache = UnderstudyCache(entries)
+    with MemoryCluster(3) as cluster:
+        for member in cluster.members:
+            with cluster.at(member):
+                cache.set(member, [member])
+                assert cache.inc("n") == cluster.members.index(member) + 1
+                assert cache.add("lock", member) is (member == "a")
+        cluster.kill("a")
+        for member in cluster.living:
+            with cluster.at(member):
+                assert cache.get_many("a", "b", "c", "n", "lock") == [["a"], ["b"], ["c"], 3, "a"]
+
+
 def test_values_lapse(entries: LazyReplicatedMap, now: list[float]) -> None:
-    """After their time, or the default one; with 0 never."""
+    """S44: after their time, or the default one; with 0 never."""
     cache = UnderstudyCache(entries, default_timeout=10)
     cache.set("default", 1)
     cache.set("minute", 2, timedelta(minutes=1))

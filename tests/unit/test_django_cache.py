@@ -26,6 +26,7 @@ from understudy.django import cluster
 from understudy.django.cache import SWEPT_KEYS, UnderstudyCache
 from understudy.django.runtime import RUNTIME
 from understudy.errors import SessionTooLarge, ValueNotSupported
+from understudy.testing import MemoryCluster
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +156,20 @@ def test_counters_are_exact_and_keep_their_end(cache: UnderstudyCache, monkeypat
         asyncio.run(cache.aincr("hits"))
 
 
+def test_every_member_has_what_another_one_set(cache: UnderstudyCache) -> None:
+    """S02, S03, S12: at once, with its neighbours' keys; counters are exact over members; a loss loses nothing."""
+    with MemoryCluster(3) as cluster:
+        for member in cluster.members:
+            with cluster.at(member):
+                cache.set(member, [member])
+                cache.add("n", 0)
+                assert cache.incr("n") == cluster.members.index(member) + 1
+        cluster.kill("a")
+        for member in cluster.living:
+            with cluster.at(member):
+                assert cache.get_many(["a", "b", "c", "n"]) == {"a": ["a"], "b": ["b"], "c": ["c"], "n": 3}
+
+
 def test_touch_puts_the_end_off(cache: UnderstudyCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a value that never lapses does not; one with no time at all is not there."""
     cache.set("a", 1, 60)
@@ -167,7 +182,7 @@ def test_touch_puts_the_end_off(cache: UnderstudyCache, monkeypatch: pytest.Monk
 
 
 def test_what_has_lapsed_is_swept(cache: UnderstudyCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whoever sets something, so that a cache whose keys nobody asks for again does not grow for ever."""
+    """S44: by whoever sets something, so that a cache whose keys nobody asks for again does not grow for ever."""
     for n in range(3 * SWEPT_KEYS):
         cache.set(f"old{n}", n, 10)
     cache.set("kept", 1, None)
