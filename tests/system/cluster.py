@@ -37,8 +37,6 @@ __all__ = [
 
 HERE = Path(__file__).parent
 APPLICATION = "sessions_app:app"
-CONNECTIONS_MAX = 200
-"""Tries to be served by a certain worker; the kernel chooses among two."""
 
 
 def sessions_cluster(
@@ -123,13 +121,20 @@ class Visitor:
 
     def connection_to(self, member: str, is_wanted: Callable[[int], bool]) -> http.client.HTTPConnection:
         """A connection that a worker serves whose process id is wanted; it stays with that worker."""
-        for _ in range(CONNECTIONS_MAX):
+        found: list[http.client.HTTPConnection] = []
+
+        def is_served() -> bool:
+            """The kernel chooses among the workers, and one may still be starting."""
             connection = Connection(self.cluster[member].door, TIMEOUT_S)
             connection.request("GET", "/ping")
             if is_wanted(int(connection.getresponse().read())):
-                return connection
-            connection.close()
-        raise AssertionError(f"no such worker of {member} took one of {CONNECTIONS_MAX} connections")
+                found.append(connection)
+            else:
+                connection.close()
+            return bool(found)
+
+        self.cluster.wait(is_served, f"such a worker of {member} takes a connection")
+        return found[0]
 
     def _checked(self, answer: Answer) -> Any:
         assert answer.status == 200, f"{answer.status}: {answer.body[:500]!r}\n{self.cluster.logs()}"

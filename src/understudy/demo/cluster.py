@@ -282,11 +282,14 @@ class Cluster:
 
         Raises: AgentUnavailable.
         """
-        found = Keys.from_secrets([self.secret.encode()]).read_cookie(cookie)
-        if found is None:
-            return None
+        key = self.key(cookie)
+        return None if key is None else control.ask(self.members[name].directory, "locate", key)
+
+    def key(self, cookie: str) -> bytes | None:
+        """The key of this cookie's session in every store; None for a cookie of no valid id."""
         keys = Keys.from_secrets([self.secret.encode()])
-        return control.ask(self.members[name].directory, "locate", keys.key("default", found[0]))
+        found = keys.read_cookie(cookie)
+        return None if found is None else keys.key("default", found[0])
 
     def member_environment(self, name: str) -> dict[str, str]:
         """The variables with which ``understudy``'s tools find this member."""
