@@ -12,6 +12,8 @@ FORMAT_VERSION = 1
 
 COOKIE_CHARS_MAX = 128
 """Longer cookie values are refused before they are parsed: an id has 32 characters, a route at most 32."""
+COOKIES_REMEMBERED_MAX = 1_024
+"""Whose check and hashes a process keeps, some 600 bytes each: a browser sends its cookie many times in a row."""
 MEMBER_NAME_CHARS_MAX = 32
 """A member's name is the route in every cookie, and a field of every proxy entry."""
 SOCKET_PATH_BYTES_MAX = 107
@@ -57,6 +59,10 @@ CONTEXT_OVER_MAX = 32
 """Of those, so many are remembered in the context itself, until every copy knows."""
 LIVES_OVER_MAX = 256
 """Incarnations of which a member notes since when it has seen nothing; a few for each restart of a member."""
+ENTRIES_REMEMBERED_MAX = 512
+"""That a worker keeps decoded; with the next line 4 MB at most: a page and its parts are requests for one session."""
+ENTRY_REMEMBERED_BYTES_MAX = 4_096
+"""Of an entry's row: larger ones are rare, and decoded each time."""
 MAP_PARTS = 256
 """Entries that a replicated dictionary spreads its keys over: each is replicated by itself, and a key that was never
 set costs one question to all until its part exists."""

@@ -291,7 +291,7 @@ def leases_are_ignored(patch: Patch) -> None:
     """A worker serves what is primary here, whoever has stopped to answer."""
     right = in_place.look
 
-    def broken(store: Any, key: bytes, member: str, lease_until_ms: Any) -> tuple[Reading, bool]:
+    def broken(store: Any, key: bytes, member: str, lease_until_ms: Any) -> tuple[Reading, bool, int]:
         return right(store, key, member, lambda row: 1 << 62)
 
     everywhere(patch, "look", broken, in_place, conversation)
@@ -300,10 +300,11 @@ def leases_are_ignored(patch: Patch) -> None:
 def leases_are_looked_at_last(patch: Patch) -> None:
     """A worker takes a lease that runs now for one that ran when it read."""
 
-    def broken(store: Any, key: bytes, member: str, lease_until_ms: Any) -> tuple[Reading, bool]:
+    def broken(store: Any, key: bytes, member: str, lease_until_ms: Any) -> tuple[Reading, bool, int]:
         reading = store.read(key)
         rows = in_place.rows_needed(reading, member)
-        return reading, rows is not None and all(store.now_ms() < lease_until_ms(row) for row in rows)
+        now_ms = store.now_ms()
+        return reading, rows is not None and all(now_ms < lease_until_ms(row) for row in rows), now_ms
 
     everywhere(patch, "look", broken, in_place, conversation)
 

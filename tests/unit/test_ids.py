@@ -258,3 +258,32 @@ def test_a_missing_or_short_secret_is_refused_with_what_to_do(secrets: list[byte
         Keys.from_secrets(secrets)
     assert "token_hex" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_what_a_cookie_claims_is_what_its_parts_give(keys: Keys) -> None:
+    """The first time and when it is remembered; for each application apart; a foreign cookie claims nothing."""
+    minted = keys.mint(RANDOM)
+    cookie = cookie_value(minted, "web1")
+    for _ in range(2):
+        for application in ("shop", "blog"):
+            claim = keys.claim(application, cookie)
+            assert claim is not None
+            assert (claim.session_id, claim.route) == (minted, "web1")
+            assert (claim.key, claim.secret) == (keys.key(application, minted), keys.secret_hash(minted))
+        assert Keys.from_secrets([OTHER]).claim("shop", cookie) is None
+        assert keys.claim("shop", cookie.upper()) is None
+
+
+def test_a_claim_is_worked_out_once_while_it_is_one_of_the_last(keys: Keys) -> None:
+    """Of so many cookies, however many come; a cookie that is too long is not even kept."""
+    cookie = keys.mint(RANDOM).text
+    assert keys.claim("shop", cookie) is keys.claim("shop", cookie)
+    for number in range(limits.COOKIES_REMEMBERED_MAX + 1):
+        keys.claim("shop", f"{number}" + "x" * limits.COOKIE_CHARS_MAX)
+    assert keys._claim.cache_info().currsize == 1
+    first = keys.claim("shop", cookie)
+    for number in range(limits.COOKIES_REMEMBERED_MAX):
+        keys.claim("shop", f"forged {number}")
+    assert keys._claim.cache_info().currsize == limits.COOKIES_REMEMBERED_MAX
+    again = keys.claim("shop", cookie)
+    assert again is not first and again == first

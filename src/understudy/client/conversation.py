@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from understudy import limits
 from understudy.client.draft import Changes, Draft
@@ -60,19 +61,21 @@ class Ask(NamedTuple):
     """False: nobody waits for the answer, None is sent back at once."""
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     """One entry, and how it came here."""
 
-    entry: Entry | None
-    settled: bool
+    entry: Entry | None = None
+    settled: bool = True
     """False: its last change is not acknowledged yet; who shows it waits, see ``settle``."""
-    role: Role | None
+    role: Role | None = None
     """What this member is for it; None when it did not know it."""
-    protected: bool
+    protected: bool = False
     """As many machines as wanted hold what it shows, as far as is known already."""
+    now_ms: int = 0
+    """The instant of which all this was said, on the store clock."""
 
 
-NOT_FOUND = Found(None, True, None, False)
+NOT_FOUND = Found()
 Answer = FetchAnswer | CommitAnswer | None
 Conversation = Generator[Ask, Answer, _Result]
 
@@ -85,16 +88,15 @@ def open_session(world: World, cookie: str) -> Conversation[Opened]:
     Guarantee: an entry is served in place only if its primary is here and every backup's lease ran before, while and
         after it was read.
     """
-    read = world.keys.read_cookie(cookie) if cookie else None
-    if read is None:
+    claim = world.keys.claim(world.settings.application, cookie) if cookie else None
+    if claim is None:
         return NO_SESSION
-    session_id, route = read
-    key = world.keys.key(world.settings.application, session_id)
-    entry, settled, role, protected = yield from read_entry(world, key, route)
+    session_id, key, secret, route = claim
+    found = yield from read_entry(world, key, route)
+    entry = found.entry
     if entry is None:
         return NO_SESSION
-    secret = world.keys.secret_hash(session_id)
-    opened = opening(entry, secret, world.store.now_ms(), world.settings.grace_ms)
+    opened = opening(entry, secret, found.now_ms, world.settings.grace_ms)
     if opened is Opening.NOTHING:
         return NO_SESSION
     return Opened(
@@ -106,10 +108,10 @@ def open_session(world: World, cookie: str) -> Conversation[Opened]:
         attributes=entry.attributes,
         times=entry.times,
         primary=entry.primary,
-        role=role,
+        role=found.role,
         reign=entry.epoch.reign,
-        unsettled=0 if settled else entry.number,
-        protected=protected,
+        unsettled=0 if found.settled else entry.number,
+        protected=found.protected,
     )
 
 
@@ -118,7 +120,8 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
 
     Raises: SessionUnavailable. Cost and guarantee: as ``open_session``.
     """
-    (entry, settled), serves = look(world.store, key, world.settings.member, world.lease_until_ms)
+    settings = world.settings
+    (entry, settled), serves, now_ms = look(world.store, key, settings.member, world.lease_until_ms)
     role = entry.role if entry is not None else None
     unprotected = False
     for _ in range(limits.LOCATE_HOPS_MAX):
@@ -129,6 +132,7 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
         have = entry.context if entry is not None and entry.has_data else {}
         answer = yield Ask(FetchRequest(0, key, have, route))
         assert isinstance(answer, FetchAnswer), "a fetch was not answered as one"
+        now_ms = world.store.now_ms()
         match answer.outcome:
             case FetchOutcome.HERE:
                 entry, settled = world.store.read(key)
@@ -144,9 +148,10 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
     else:
         raise SessionUnavailable("the session moves between members just now; try again")
     assert entry is not None, "a session was served of which there is no copy"
-    if entry.role is Role.PRIMARY and entry.expired(world.store.now_ms()):
+    if entry.role is Role.PRIMARY and entry.expired(now_ms):
         return NOT_FOUND
-    return Found(entry, settled, role, settled and not unprotected and len(entry.backups) >= world.settings.copies)
+    protected = settled and not unprotected and len(entry.backups) >= settings.copies
+    return Found(entry, settled, role, protected, now_ms)
 
 
 def commit(
@@ -173,7 +178,7 @@ def commit(
             visit.ended = True
             return outcome
         visit.ends, visit.removed, visit.wrote = None, True, True
-        visit.opened = visit.opened._replace(protected=isinstance(answer, CommitAnswer) and answer.protected)
+        visit.opened = replace(visit.opened, protected=isinstance(answer, CommitAnswer) and answer.protected)
     changes = _stored(world, visit.draft.changes())
     if visit.read_only and not (conditional or visit.rotates or visit.creates):
         visit.dropped = (*changes.sets, *changes.deletes)
@@ -201,7 +206,7 @@ def commit(
         return outcome
     if wanted.rotates_to and not (yield from _is_current(world, place, wanted)):
         # Another rotation came between: its cookie is on the way, ours would overwrite it.
-        place = visit.opened._replace(opening=Opening.GRACE)
+        place = replace(visit.opened, opening=Opening.GRACE)
     _take_in(world, visit, place, wanted, answer)
     visit.sizes = sizes
     if visit.opened.unsettled and world.settings.acknowledge is not AcknowledgeMode.BACKUP:
@@ -232,7 +237,7 @@ def transact(world: World, visit: Visit, change: Callable[[], _Result]) -> Conve
                 raise SessionEnded("the session was ended while this request ran; nothing was written")
             opened = visit.opened
             assert opened is not None
-            visit.draft = Draft(opened.attributes, records=True)
+            visit.draft = Draft(opened.attributes, read={})
             result = change()
             outcome = yield from commit(world, visit, conditional=True)
             if outcome is None or outcome in _DONE:
@@ -309,7 +314,8 @@ def _creation(world: World, visit: Visit, changes: Changes) -> tuple[Commit, Ope
 def _at(world: World, session_id: SessionId, before: Opened) -> Opened:
     """The place of an id that was minted or replaced just now."""
     now_ms = world.store.now_ms()
-    return before._replace(
+    return replace(
+        before,
         session_id=session_id,
         key=world.keys.key(world.settings.application, session_id),
         secret=world.keys.secret_hash(session_id),
@@ -349,8 +355,8 @@ def overwrite(world: World, place: Opened, wanted: Commit, *, structural: bool) 
         answer = yield _ask_commit(world, place, wanted, structural=structural)
         if not isinstance(answer, CommitAnswer) or answer.outcome is not Outcome.OUTDATED:
             return answer
-        wanted = msgspec.structs.replace(wanted, replaces=answer.found)
-    answer = yield _ask_commit(world, place, msgspec.structs.replace(wanted, replaces=None), structural=structural)
+        wanted = replace(wanted, replaces=answer.found)
+    answer = yield _ask_commit(world, place, replace(wanted, replaces=None), structural=structural)
     return answer
 
 
@@ -416,9 +422,10 @@ def _take_in(world: World, visit: Visit, place: Opened, wanted: Commit, answer: 
     idle_timeout_ms = wanted.creates.idle_timeout_ms if wanted.creates else wanted.idle_timeout_ms
     if idle_timeout_ms < 0:
         idle_timeout_ms = place.times.idle_timeout_ms
-    visit.opened = place._replace(
+    visit.opened = replace(
+        place,
         attributes=visit.draft.stored,
-        times=msgspec.structs.replace(place.times, accessed_ms=world.store.now_ms(), idle_timeout_ms=idle_timeout_ms),
+        times=replace(place.times, accessed_ms=world.store.now_ms(), idle_timeout_ms=idle_timeout_ms),
         primary=primary,
         role=Role.PRIMARY if primary == world.settings.member else place.role or Role.PROXY,
         protected=said.protected,
@@ -432,7 +439,7 @@ def _settle(world: World, visit: Visit) -> Conversation[None]:
     protected = yield from settle(world, opened.key, opened.unsettled)
     if protected is None or (visit.wrote and not opened.protected):
         protected = opened.protected  # what this request has itself changed may be younger than what it has read
-    visit.opened = opened._replace(unsettled=0, protected=protected)
+    visit.opened = replace(opened, unsettled=0, protected=protected)
 
 
 def settle(world: World, key: Key, number: int) -> Conversation[bool | None]:
@@ -457,7 +464,7 @@ def _maybe_touch(world: World, visit: Visit) -> Conversation[None]:
     every_ms = min(world.settings.touch_every_ms, opened.times.idle_timeout_ms // 2 or world.settings.touch_every_ms)
     if now_ms - opened.times.accessed_ms >= every_ms:
         yield Ask(TouchRequest(opened.key), waits=False)
-        visit.opened = opened._replace(times=msgspec.structs.replace(opened.times, accessed_ms=now_ms))
+        visit.opened = replace(opened, times=replace(opened.times, accessed_ms=now_ms))
 
 
 def _raise_wrong(changes: Changes) -> None:

@@ -18,8 +18,9 @@ class Reads(Protocol):
     def now_ms(self) -> int: ...
 
 
-def look(store: Reads, key: Key, member: str, lease_until_ms: Callable[[str], int]) -> tuple[Reading, bool]:
-    """What the store holds, and whether that may be shown: nothing newer can have been acknowledged when it was read.
+def look(store: Reads, key: Key, member: str, lease_until_ms: Callable[[str], int]) -> tuple[Reading, bool, int]:
+    """What the store holds; whether that may be shown, so that nothing newer can have been acknowledged when it was
+    read; and the instant, on the store clock, of which that was said.
 
     The leases are taken first and the entry is read again after them: one lease then runs from before the look until
     after it. A lease that is only looked at afterwards may have been granted since, to an agent that has found out
@@ -28,17 +29,21 @@ def look(store: Reads, key: Key, member: str, lease_until_ms: Callable[[str], in
     Args:
         lease_until_ms: row of the lease board -> until when that lease runs.
 
-    Cost: two look-ups of some microseconds; one where no lease is needed, or none runs.
+    Cost: two look-ups, 1 µs each if the entry was decoded before; one where no lease is needed.
     """
-    reading = store.read(key)
-    rows = rows_needed(reading, member)
+    before = reading = store.read(key)
+    rows = rows_needed(before, member)
     if not rows:
-        return reading, rows is not None
-    until_ms = min(lease_until_ms(row) for row in rows)
-    if store.now_ms() >= until_ms:
-        return reading, False
+        return reading, rows is not None, store.now_ms()
+    until_ms = min(map(lease_until_ms, rows))
     reading = store.read(key)
-    return reading, rows_needed(reading, member) == rows and store.now_ms() < until_ms and not _is_over(store, reading)
+    now_ms = store.now_ms()
+    serves = (
+        now_ms < until_ms
+        and (reading is before or rows_needed(reading, member) == rows)
+        and not _is_over(reading, now_ms)
+    )
+    return reading, serves, now_ms
 
 
 def rows_needed(reading: Reading, member: str) -> tuple[str, ...] | None:
@@ -57,7 +62,7 @@ def rows_needed(reading: Reading, member: str) -> tuple[str, ...] | None:
     return (reading_row(entry.primary),)
 
 
-def _is_over(store: Reads, reading: Reading) -> bool:
+def _is_over(reading: Reading, now_ms: int) -> bool:
     """Of a backup's copy: its time seems to be over, which only its primary can say."""
     entry = reading.entry
-    return entry is not None and entry.role is Role.BACKUP and entry.expired(store.now_ms())
+    return entry is not None and entry.role is Role.BACKUP and entry.expired(now_ms)

@@ -215,8 +215,9 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
 
     def _read(self, world: World, key: Key) -> Conversation[Attributes | None]:
         """What the entry holds now, acknowledged; None where there is none."""
-        entry, settled, *_ = yield from read_entry(world, key)
-        if entry is not None and not settled:
+        found = yield from read_entry(world, key)
+        entry = found.entry
+        if entry is not None and not found.settled:
             yield from settle(world, key, entry.number)
         return None if entry is None else entry.attributes
 
@@ -321,7 +322,7 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
             ends=ends,
             replaces=None if conditional or ends else seen,
         )
-        place = NO_SESSION._replace(key=key)
+        place = msgspec.structs.replace(NO_SESSION, key=key)
         answer = yield from overwrite(client.world, place, wanted, structural=True)
         return checked(client.world, answer, sizes)
 

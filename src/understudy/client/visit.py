@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from understudy.client.draft import Draft
 from understudy.model.commit import Opening
 from understudy.model.entry import Attributes, Entry, Key, Role, Times
@@ -73,7 +75,7 @@ class World(NamedTuple):
     random_bytes: Callable[[int], bytes]
 
 
-class Opened(NamedTuple):
+class Opened(Struct, frozen=True):
     """What a cookie opened."""
 
     session_id: SessionId | None = None

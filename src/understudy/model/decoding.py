@@ -135,6 +135,8 @@ def is_too_deep(value: object, data: bytes) -> bool:
     A level takes at least one byte that can begin a container. Few values have more of those bytes, by nesting or by
     chance, than there may be levels; only they are walked through.
     """
+    if not isinstance(value, _CONTAINER_TYPES):
+        return False
     if len(data) - len(data.translate(None, _OPENERS)) <= limits.VALUE_DEPTH_MAX:
         return False
     level: list[Any] = [value]

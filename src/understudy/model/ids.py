@@ -11,6 +11,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -54,6 +56,18 @@ class SessionId(msgspec.Struct, frozen=True, gc=False):
         return [("ring", self.ring)]
 
 
+class Claim(NamedTuple):
+    """What a cookie of ours says: which session it is for, and by what it would open it."""
+
+    session_id: SessionId
+    key: bytes
+    """See ``Keys.key``."""
+    secret: bytes
+    """See ``Keys.secret_hash``."""
+    route: str
+    """A hint, "" without one."""
+
+
 class _Ring(msgspec.Struct, frozen=True):
     """The keyed hashes under one configured secret, ready to be copied: one label, and so one key, per purpose."""
 
@@ -74,6 +88,7 @@ class Keys:
     def __init__(self, rings: tuple[_Ring, ...]) -> None:
         assert rings, "Keys needs at least one secret"
         self._rings = rings
+        self._claim = lru_cache(limits.COOKIES_REMEMBERED_MAX)(self._read_claim)
 
     @classmethod
     def from_secrets(cls, secrets: Sequence[bytes]) -> Keys:
@@ -138,6 +153,21 @@ class Keys:
         if session_id is None:
             return None
         return session_id, route if is_member_name(route) else ""
+
+    def claim(self, application: str, cookie: str) -> Claim | None:
+        """Give what a cookie says to one application, or None when its id is not ours.
+
+        Cost: 4 µs, and next to nothing for one of the last ``COOKIES_REMEMBERED_MAX`` cookies: what it says follows
+        from its characters alone, and what it opens is asked of the entry each time.
+        """
+        return self._claim(application, cookie) if len(cookie) <= limits.COOKIE_CHARS_MAX else None
+
+    def _read_claim(self, application: str, cookie: str) -> Claim | None:
+        read = self.read_cookie(cookie)
+        if read is None:
+            return None
+        session_id, route = read
+        return Claim(session_id, self.key(application, session_id), self.secret_hash(session_id), route)
 
     def key(self, application: str, session_id: SessionId) -> bytes:
         """Give the 16 bytes under which stores and members know this session of this application."""

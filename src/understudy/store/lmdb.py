@@ -27,13 +27,13 @@ from understudy.model.entry import Key
 from understudy.store import Reading, Transaction, clock, codec, opening
 from understudy.store.check import check
 from understudy.store.codec import State
+from understudy.store.remembered import Remembered
 from understudy.store.tables import STATE, LmdbTransaction, Tables, reindex
 
 _MODE = 0o700
 _DATABASES_MAX = 16
 _TRIES = 3
 """Of a read transaction that another thread's change of the map, or another process's, has made void."""
-_NOTHING = Reading(None, True)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """LMDB says "input/output error" when the disk took a part of a page's bytes, which is how a full one begins."""
 
@@ -153,17 +153,18 @@ class LmdbStore:
         self._read_only = read_only
         self._opened: _Opened | None = None
         self._offset_ms: int | None = None
+        self._remembered = Remembered()
         self._closed = False
         self.set_aside: Path | None = None
         """Where this object has put a store that was damaged in an unclean boot; what was in it is lost here."""
 
     def read(self, key: Key) -> Reading:
-        """One look-up. Raises: StoreError. Cost: 5 µs for 1 kB, most of it decoding; wakes nobody."""
+        """One look-up. Raises: StoreError. Cost: 1 µs, 4 µs for a new row of 1 kB; wakes nobody."""
         opened = self._opened
         if opened is None or opened.pid != os.getpid():
             opened = self._open()
         try:
-            return _look_up(opened.env.begin(opened.tables.entries), key, opened.tables.outbox)
+            return self._remembered.look_up(opened.env.begin(opened.tables.entries), key, opened.tables.outbox)
         except lmdb.Error:
             return self._read_again(opened, key)
 
@@ -222,10 +223,10 @@ class LmdbStore:
         with _explaining(path):
             for _ in range(_TRIES - 1):
                 try:
-                    return _look_up(opened.begin(), key, opened.tables.outbox)
+                    return self._remembered.look_up(opened.begin(), key, opened.tables.outbox)
                 except lmdb.Error:
                     continue
-            return _look_up(opened.begin(), key, opened.tables.outbox)
+            return self._remembered.look_up(opened.begin(), key, opened.tables.outbox)
 
     def _open(self) -> _Opened:
         """This process's environment, opened if it is not yet; the store is made, verified and adapted on the way."""
@@ -435,18 +436,6 @@ class _Writing:
             opened.turn.release()
         if isinstance(error, lmdb.Error):
             raise _explained(error, opened.env.path()) from error
-
-
-def _look_up(transaction: lmdb.Transaction[bytes], key: Key, outbox: Any) -> Reading:
-    try:
-        raw = transaction.get(key)
-        if raw is None:
-            return _NOTHING
-        entry = codec.decode_entry(raw)
-        number = entry.number
-        return Reading(entry, not number or transaction.get(codec.number_row(number), db=outbox) is None)
-    finally:
-        transaction.abort()
 
 
 def _release(process: _Process, opened: _Opened) -> None:

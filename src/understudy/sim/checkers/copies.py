@@ -98,7 +98,7 @@ class Current:
         for machine in world.machines.values():
             if not machine.is_on:
                 continue
-            reading, may_be_shown = in_place.look(machine.store, key, machine.name, machine.lease_until_ms)
+            reading, may_be_shown, _ = in_place.look(machine.store, key, machine.name, machine.lease_until_ms)
             if may_be_shown and reading.entry is not None and not has(reading.entry):
                 self._tell(f"{machine.name} shows {key.hex()[:6]} in place without what was {what} before")
 
