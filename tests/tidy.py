@@ -21,6 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"client", "transport"}),
     frozenset({"cluster"}),
     frozenset({"flask", "quart", "django", "litestar", "aiohttp", "pyramid", "cachelib", "wsgi", "asgi", "agent"}),
+    frozenset({"flask_caching"}),
     frozenset({"demo", "sim", "dashboard"}),
     frozenset({"testing"}),
     frozenset({"cli"}),
@@ -43,8 +44,8 @@ PURE_CLOCK_CALLS = frozenset({"now", "utcnow", "today", "fromtimestamp"})
 OWNERS: dict[str, tuple[str, ...]] = {
     "lmdb": ("understudy.store.lmdb",),
     "zenoh": ("understudy.transport.zenoh",),
-    "flask": ("understudy.flask", "understudy.demo.shop"),
-    "werkzeug": ("understudy.flask", "understudy.demo.shop"),
+    "flask": ("understudy.flask", "understudy.flask_caching", "understudy.demo.shop"),
+    "werkzeug": ("understudy.flask", "understudy.flask_caching", "understudy.demo.shop"),
     "quart": ("understudy.quart",),
     "litestar": ("understudy.litestar",),
     "cachelib": ("understudy.cachelib",),
@@ -62,8 +63,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "starlette": ("understudy.asgi",),
     "fastapi": ("understudy.asgi",),
 }
-"""Libraries that one file each may import (Django's adapter is a package). The demo's shop is a Flask application, as a
-user would write it."""
+"""Libraries that one file each may import (Django's adapter is a package). Flask-Caching keeps Flask's responses; the
+demo's shop is a Flask application, as a user would write it."""
 
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
@@ -78,6 +79,7 @@ ENTRY_POINTS = (
     "understudy.pyramid",
     "understudy.litestar",
     "understudy.cachelib",
+    "understudy.flask_caching",
     "understudy.django",
     "understudy.django.cache",
     "understudy.wsgi",

@@ -1,8 +1,8 @@
 """A ``cachelib`` cache on a replicated dictionary: what one member sets, every other one gets, without a cache server.
 
-It opens what takes such a cache: Flask-Session (``SESSION_TYPE = "cachelib"``, ``SESSION_CACHELIB =
-UnderstudyCache(cluster.map("flask-session"))``) and Flask-Caching (``CACHE_TYPE =
-"understudy.cachelib.flask_cache"``). ``add``, ``inc`` and ``dec`` are exact, on whichever members they are called.
+It opens what takes such a cache, as Flask-Session does: ``SESSION_TYPE = "cachelib"``, ``SESSION_CACHELIB =
+UnderstudyCache(cluster.map("flask-session"))``. (Flask-Caching has a door of its own: ``understudy.flask_caching``.)
+``add``, ``inc`` and ``dec`` are exact, on whichever members they are called.
 
 Values are what a session's attribute may be; nothing is pickled. A value lapses by the wall clock, and is removed when
 somebody asks for it after that, or by ``delete_expired``: nothing is evicted for room. While nobody who holds a key
@@ -12,6 +12,7 @@ answers, methods raise ``SessionUnavailable``.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,6 @@ from cachelib.base import BaseCache
 
 from understudy.client import lapsing
 from understudy.client.replicated_map import LazyReplicatedMap
-from understudy.cluster import Cluster
 
 DEFAULT_TIMEOUT_S = 300
 """cachelib's default."""
@@ -29,18 +29,32 @@ class UnderstudyCache(BaseCache):
     """``entries``: ``cluster.map(name)``. Several caches in one dictionary need a ``key_prefix`` each."""
 
     def __init__(
-        self, entries: LazyReplicatedMap, default_timeout: int = DEFAULT_TIMEOUT_S, key_prefix: str = ""
+        self,
+        entries: LazyReplicatedMap,
+        default_timeout: int = DEFAULT_TIMEOUT_S,
+        key_prefix: str = "",
+        *,
+        taken_apart: Callable[[Any], list[Any]] = lambda value: [value],
+        put_together: Callable[..., Any] = lambda value: value,
     ) -> None:
+        """See the arguments.
+
+        Args:
+            taken_apart: gives what is stored for a value, and whatever ``put_together`` needs beside it.
+            put_together: gives the value again.
+        """
         super().__init__(default_timeout)
         self._map = entries
         self._prefix = key_prefix
+        self._taken_apart = taken_apart
+        self._put_together = put_together
 
     def get(self, key: str) -> Any:
         """The value, None if there is none. Removes one that has lapsed."""
-        stored = self._map.get(self._key(key))
+        stored: Any = self._map.get(self._key(key))
         value = lapsing.current(stored, time.time())
         if value is not lapsing.MISSING:
-            return value
+            return self._put_together(value, *stored[2:])
         if stored is not None:
             self.delete(key)
         return None
@@ -98,7 +112,8 @@ class UnderstudyCache(BaseCache):
                 self._delete(name)
 
     def _kept(self, value: Any, timeout: int | timedelta | None) -> list[Any]:
-        return lapsing.kept(value, self._normalize_timeout(timeout) or None, time.time())  # 0: never
+        parts, *kind = self._taken_apart(value)
+        return lapsing.kept(parts, self._normalize_timeout(timeout) or None, time.time()) + kind  # 0: never
 
     def _key(self, key: str) -> str:
         return lapsing.key_of(self._prefix, key)
@@ -109,13 +124,3 @@ class UnderstudyCache(BaseCache):
         except KeyError:
             return False
         return True
-
-
-def flask_cache(
-    default_timeout: int = DEFAULT_TIMEOUT_S, name: str = "flask-caching", key_prefix: str = "", **_others: object
-) -> UnderstudyCache:
-    """For Flask-Caching's ``CACHE_TYPE``; ``name`` and ``key_prefix`` come from ``CACHE_OPTIONS``.
-
-    What else Flask-Caching passes concerns backends whose errors may be ignored.
-    """
-    return UnderstudyCache(Cluster.from_config().map(name), default_timeout, key_prefix)

@@ -14,7 +14,6 @@ _LAST_ONE = (
 )
 _LAST_ONE += "(S02), so ours ends by clear() only"
 
-_PICKLES = "keeps what only pickle can: whole responses, and exceptions with the functions that they hold"
 _CHANGED = "looks at a private part, _changed: ours has its middleware commit reads, too, as they put off the end"
 _CHOSEN = "has the application choose ids: ours are minted by us alone (S05)"
 _REDIS = "is about redis"
@@ -75,10 +74,6 @@ SUITES = (
         "understudy_in_flask_caching",
         {
             "tests/test_cache.py::test_cache_unlink": _REDIS,
-            "tests/test_view.py::test_cache_timeout_dynamic_via_cached_reponse": _PICKLES,
-            "tests/test_view.py::test_cached_view_http_exception": _PICKLES,
-            "tests/test_view.py::test_cached_view_http_exception_expires": _PICKLES,
-            "tests/test_view.py::test_cached_view_http_exception_runs_error_handler": _PICKLES,
         },
     ),
     Suite(

@@ -11,6 +11,7 @@ import flask
 import pytest
 from flask_caching import Cache
 from flask_session import Session as FlaskSession
+from werkzeug.exceptions import MethodNotAllowed
 
 from understudy.cachelib import UnderstudyCache
 from understudy.client.member import _members
@@ -124,7 +125,7 @@ def test_flask_session_keeps_its_sessions_in_it(entries: LazyReplicatedMap) -> N
 def test_flask_caching_caches_in_it() -> None:
     """By its own door, ``CACHE_TYPE``; views and functions, and what is deleted is made anew."""
     app = flask.Flask("shop")
-    cache = Cache(app, config={"CACHE_TYPE": "understudy.cachelib.flask_cache", "CACHE_DEFAULT_TIMEOUT": 60})
+    cache = Cache(app, config={"CACHE_TYPE": "understudy.flask_caching.cache", "CACHE_DEFAULT_TIMEOUT": 60})
     calls: list[Any] = []
 
     @app.get("/view")
@@ -148,3 +149,38 @@ def test_flask_caching_caches_in_it() -> None:
     client.get("/view")
     assert calls == ["view", 3, 4, 3, "view"]
     assert len(Cluster.from_config().map("flask-caching")) > 0
+
+
+def test_flask_caching_keeps_responses_and_errors() -> None:
+    """Status, headers and content come back, and an error is raised again; a file is served and not kept."""
+    app = flask.Flask("shop")
+    cache = Cache(app, config={"CACHE_TYPE": "understudy.flask_caching.cache"})
+    calls: list[str] = []
+
+    @app.get("/<kind>")
+    @cache.cached()
+    def view(kind: str) -> Any:
+        calls.append(kind)
+        match kind:
+            case "json":
+                return flask.jsonify(a=[1]), 201, {"X-Shop": "tea"}
+            case "response":
+                return flask.Response([b"a", b"b"], 202, {"Set-Cookie": "seen=1"})
+            case "error":
+                flask.abort(404, "no such thing")
+            case "refusal":
+                flask.abort(flask.Response("stop", 418))
+            case "method":
+                raise MethodNotAllowed(["POST"])
+            case _:
+                return flask.send_file(__file__)
+
+    client = app.test_client()
+    kept = ["json", "response", "error", "refusal"]
+    for kind in [*kept, "method", "file"]:
+        first, second = client.get(f"/{kind}"), client.get(f"/{kind}")
+        assert (first.status, first.data) == (second.status, second.data)
+        assert first.headers.get_all("X-Shop") == second.headers.get_all("X-Shop")
+        assert first.headers.get_all("Set-Cookie") == second.headers.get_all("Set-Cookie")
+        assert first.headers.get("Allow") == second.headers.get("Allow")
+    assert calls == [*kept, *["method"] * 2, *["file"] * 2]

@@ -26,9 +26,10 @@ class FreshCache(UnderstudyCache):
     serializer = JSONSerializer()
     """Other caches have one, and tests replace it; ours stores values without."""
 
-    def __init__(self, default_timeout: int = 300, key_prefix: str | None = None, **_others: Any) -> None:
-        """``_others``: sizes and addresses, which concern the caches whose place it takes."""
-        super().__init__(Cluster.from_config().map(f"test-{next(_numbers)}"), default_timeout, key_prefix or "")
+    def __init__(self, default_timeout: int = 300, key_prefix: str | None = None, **others: Any) -> None:
+        """``others`` may be sizes and addresses, which concern the caches whose place it takes."""
+        ours = {name: value for name, value in others.items() if name in ("taken_apart", "put_together")}
+        super().__init__(Cluster.from_config().map(f"test-{next(_numbers)}"), default_timeout, key_prefix or "", **ours)
         self._cache = self._map
         self._write_client = SimpleNamespace(flushdb=self.clear)
 

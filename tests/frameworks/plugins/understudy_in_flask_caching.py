@@ -11,6 +11,7 @@ from flask_caching.backends.base import BaseCache
 from understudy_in_cachelib import FreshCache, xprocess
 
 import understudy.cachelib
+from understudy.flask_caching import put_together, taken_apart
 
 __all__ = ["xprocess"]
 
@@ -18,8 +19,8 @@ __all__ = ["xprocess"]
 class FlaskCache(FreshCache, BaseCache):  # type: ignore[misc]  # one base types its methods more finely
     @classmethod
     def factory(cls, _app: Any, _config: Any, args: list[Any], options: dict[str, Any]) -> FlaskCache:
-        """As Flask-Caching makes the caches that it knows."""
-        return cls(*args, **options)
+        """As Flask-Caching makes the caches that it knows, and as ours does with what it is to keep."""
+        return cls(*args, **options, taken_apart=taken_apart, put_together=put_together)
 
 
 flask_caching.backends.SimpleCache = FlaskCache  # type: ignore[assignment,misc]
