@@ -44,16 +44,27 @@ class AiohttpSession(aiohttp_session.Session):
         """A response has its headers: no others will be sent."""
         self.has_failed = False
         """The last commit raised; an error's response, which comes then, is not to try again."""
-        self._mapping = session  # type: ignore[assignment]  # all that its base does with it is what mappings do
+        self._is_used = False
 
     def __repr__(self) -> str:
         return repr(self.understudy)
 
     def __getattr__(self, name: str) -> Any:
         """Everything that only Understudy's sessions have."""
-        if name == "understudy":
+        if name in ("understudy", "_is_used"):
             raise AttributeError(name)
+        self._is_used = True
         return getattr(self.understudy, name)
+
+    @property
+    def _mapping(self) -> Any:
+        """The attributes, for its base, which treats them as a mapping: whoever asks for them uses the session."""
+        self._is_used = True
+        return self.understudy
+
+    @_mapping.setter
+    def _mapping(self, value: object) -> None:
+        """The base begins with an empty one."""
 
     @property
     def new(self) -> bool:
@@ -79,13 +90,16 @@ class AiohttpSession(aiohttp_session.Session):
         held_ms = -1 if is_new or visit.opened is None else visit.opened.times.idle_timeout_ms
         age_ms = max((value or 0) * 1000, 1)
         if value is not None and age_ms != held_ms:
-            self.is_aged = True
+            self.is_aged = self._is_used = True
             visit.idle_timeout_ms = age_ms
 
     @property
     def _changed(self) -> bool:
-        """For ``aiohttp_session``'s middleware: whether there is something to do is found by comparison."""
-        return True
+        """For ``aiohttp_session``'s middleware: a session that was used, if only for reading, is to be saved.
+
+        Whether there is something to write is found by comparison, and a use puts the session's end off.
+        """
+        return self._is_used or self.replaces
 
     @_changed.setter
     def _changed(self, value: bool) -> None:
@@ -93,6 +107,7 @@ class AiohttpSession(aiohttp_session.Session):
 
     def invalidate(self) -> None:
         """Log out: see ``Session.invalidate``."""
+        self._is_used = True
         self.understudy.invalidate()
 
     def set_new_identity(self, identity: Any) -> None:

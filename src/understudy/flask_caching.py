@@ -1,9 +1,9 @@
 """Flask-Caching: ``CACHE_TYPE = "understudy.flask_caching.cache"`` keeps what it caches in a replicated dictionary.
 
 ``CACHE_OPTIONS = {"name": "pages"}`` names the dictionary (``cluster.map``); ``CACHE_KEY_PREFIX`` keeps several caches
-in one apart. Beside what a session may hold it keeps responses, such as ``jsonify`` makes, and the errors of ``abort``, of
-which status, headers and content are stored; nothing is pickled. Anything else is not kept: Flask-Caching logs that and
-calls the function, or raises it in debug mode.
+in one apart. Beside what a session may hold it keeps responses, such as ``jsonify`` makes, and the errors of ``abort``:
+their status, headers and content are stored, nothing is pickled. Anything else is not kept: Flask-Caching logs that
+and calls the function, or raises it in debug mode.
 """
 
 from __future__ import annotations

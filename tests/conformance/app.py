@@ -53,7 +53,8 @@ class App:
     view: View = lambda session: "nothing"
     is_django: bool = False
     """Its own rules are others: a status of 500 or more saves nothing; who writes into a session that has ended is
-    answered 400; every response that saved sends the cookie again; no cookie is Partitioned."""
+    answered 400; every response that saved sends the cookie again; no cookie is Partitioned, and none is taken away
+    with HttpOnly."""
 
     def get(
         self, view: View, cookie: str = "", *, scheme: str = "http", on_first_byte: Callable[[], None] = lambda: None

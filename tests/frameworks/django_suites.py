@@ -27,14 +27,11 @@ SUITES = ("sessions_tests", "auth_tests", "messages_tests", "csrf_tests", "test_
 SUITES += ("admin_views", "admin_changelist", "admin_inlines")
 
 _COUNTS_QUERIES = "counts the queries of a request, one of them to the session's table: there is one fewer"
-_FLAGS = "compares the whole cookie: ours is taken away with HttpOnly, too"
 _PICKLES = "keeps what only pickle can: instances of models, functions, or what even pickle cannot"
 _ROW = "reads the session's row in the database"
 OTHERS_INTERNALS = {
     "sessions_tests.tests.SessionMiddlewareTests.test_empty_session_saved": _ROW,
     f"{OURS}.tests.UnderstudyMiddlewareTests.test_empty_session_saved": _ROW,
-    f"{OURS}.tests.UnderstudyMiddlewareTests.test_session_delete_on_end": _FLAGS,
-    f"{OURS}.tests.UnderstudyMiddlewareTests.test_session_delete_on_end_with_custom_domain_and_path": _FLAGS,
     **{
         f"{OURS}.tests.UnderstudyCacheTests.{test}": _PICKLES
         for test in (

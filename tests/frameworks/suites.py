@@ -7,14 +7,15 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 _SIGNED = "asserts what SECRET_KEY does to a signed cookie: ours needs none and is not signed with it"
-_EACH_CHANGE = "expects the cookie with each change: ours is sent when the id or route changes, so that a slow answer "
-_EACH_CHANGE += "never puts an old one over that of a login (S11)"
-_LAST_ONE = (
-    "expects that a session whose last attribute was deleted is ended: a request beside it may be setting another "
+_EACH_CHANGE = (
+    "expects the cookie with each change, as a cookie that holds the data must be: ours is sent when the id or route "
+    "changes, so that a slow answer never puts an old one over that of a login (S11; docs/decisions/0023)"
 )
-_LAST_ONE += "(S02), so ours ends by clear() only"
+_LAST_ONE = (
+    "expects that a session whose last attribute was deleted is ended, as an empty cookie is: a request beside it may "
+    "be setting another (S02), so ours ends by clear() only (docs/decisions/0023)"
+)
 
-_CHANGED = "looks at a private part, _changed: ours has its middleware commit reads, too, as they put off the end"
 _CHOSEN = "has the application choose ids: ours are minted by us alone (S05)"
 _REDIS = "is about redis"
 _EVICTS = "looks into SimpleCache's dict, which evicts above a threshold"
@@ -104,13 +105,9 @@ SUITES = (
             "tests/test_redis_storage.py::test_create_storage_with_custom_key_factory": _CHOSEN,
             "tests/test_cookie_storage.py::test_change_session": _EACH_CHANGE,
             "tests/test_cookie_storage.py::test_clear_cookie_on_session_invalidation": "compares the cookie's contents",
-            "tests/test_cookie_storage.py::test_create_new_session": _CHANGED,
-            "tests/test_cookie_storage.py::test_load_existing_session": _CHANGED,
             "tests/test_redis_storage.py::test_change_session": _EACH_CHANGE,
             "tests/test_redis_storage.py::test_clear_cookie_on_session_invalidation": "looks for {} in redis",
-            "tests/test_redis_storage.py::test_create_new_session": _CHANGED,
-            "tests/test_redis_storage.py::test_load_bad_session": _CHANGED,
-            "tests/test_redis_storage.py::test_load_existing_session": _CHANGED,
+            "tests/test_redis_storage.py::test_load_bad_session": "has redis hold what is no session, and loads it",
             "tests/test_redis_storage.py::test_no_aioredis_installed": _REDIS,
             "tests/test_redis_storage.py::test_not_redis_provided_to_storage": _REDIS,
             "tests/test_redis_storage.py::test_old_aioredis_version": _REDIS,

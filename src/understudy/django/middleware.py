@@ -26,8 +26,7 @@ class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]  # 
     While a session cannot be reached, or a change cannot be committed, the answer is 503 with ``Retry-After`` and the
     cookie is left alone (with Django's own it is 500, and the cookie is left alone, too). What a streaming response
     changes is committed before its end. The cookie is Secure when the request is https, also if
-    ``SESSION_COOKIE_SECURE`` is not set, and all flags are repeated when it is taken away. ``rotate()`` has its grace
-    time.
+    ``SESSION_COOKIE_SECURE`` is not set, and also when it is taken away. ``rotate()`` has its grace time.
     """
 
     def process_request(self, request: Any) -> None:
@@ -74,7 +73,6 @@ class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]  # 
         if morsel.value and morsel.value == request.COOKIES.get(name) and not request.session.is_current():
             del response.cookies[name]  # another request has renewed the id a moment ago; its cookie is on the way
         else:
-            morsel["httponly"] = settings.SESSION_COOKIE_HTTPONLY or ""
             morsel["secure"] = settings.SESSION_COOKIE_SECURE or request.is_secure() or ""
 
 
