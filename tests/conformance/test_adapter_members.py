@@ -220,6 +220,23 @@ def test_reading_sends_no_message(cluster: MemoryCluster, app: App, cookie: str)
     assert (cluster.messages, cluster.now_ms) == (before, now_ms)
 
 
+def test_a_session_moves_with_the_second_request_in_a_row(cluster: MemoryCluster, app: App, cookie: str) -> None:
+    """S28: not with the first, as it would if an adapter asked twice for one request."""
+
+    def change(session: Any) -> str:
+        session["n"] += 1
+        return "changed"
+
+    roles: list[str] = []
+    for requests in (1, 2):
+        with cluster.at("b"):
+            for _ in range(requests):
+                assert app.get(change, cookie).status == 200
+        cluster.advance(seconds=1)
+        roles.append(role(cluster, app, cookie, "a"))  # which ends the row
+    assert roles == ["primary", "backup"]
+
+
 def test_two_first_requests_at_a_member_see_one_session(cluster: MemoryCluster, app: App, cookie: str) -> None:
     """S08: at one that holds nothing of it: both find what is there, and both changes are kept."""
     (proxy,) = [name for name in MEMBERS if role(cluster, app, cookie, name) == "proxy"]

@@ -227,6 +227,22 @@ def test_of_two_renewals_at_once_one_wins(worker: Worker) -> None:
     assert dict(worker.begin(new)) == {"n": 1, "a": 1, "b": 2}
 
 
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_commit_finds_out_whether_its_id_is_current(worker: Worker, renewed: bool) -> None:
+    """S11: for a framework that sends the cookie with each change: without a second question unless it was renewed."""
+    cookie = worker.request(n=1)
+    slow, other = worker.begin(cookie), worker.begin(cookie)
+    slow.visit.confirms = True
+    slow["slow"], other["other"] = 1, 2
+    if renewed:
+        other.rotate()
+    new = worker.finish(other)
+    worker.asked.clear()
+    assert worker.finish(slow) is None and slow.visit.cookie_now == (None if renewed else cookie)
+    assert kinds(worker) == ["CommitRequest"] * (2 if renewed else 1)
+    assert dict(worker.begin(new or cookie)) == {"n": 1, "slow": 1, "other": 2}
+
+
 def test_after_a_login_the_old_id_opens_nothing(worker: Worker) -> None:
     """S11 (fixation): it sees an empty session and writes nothing; no cookie overwrites the login's."""
     fixed = worker.request(cart=[1])

@@ -31,8 +31,8 @@ from understudy.errors import (
     StoreFull,
 )
 from understudy.model import values
-from understudy.model.commit import Commit, Creation, Opening, Outcome, current_secret, dots_of, opening
-from understudy.model.entry import PRINCIPAL, Entry, Key, Role, Times
+from understudy.model.commit import Commit, Creation, Opening, Outcome, Replaced, current_secret, dots_of, opening
+from understudy.model.entry import PRINCIPAL, SECRETS, Entry, Key, Role, Times
 from understudy.model.ids import LOCATOR_BYTES, SECRET_BYTES, SessionId
 from understudy.protocol.messages import (
     AcknowledgeMode,
@@ -198,13 +198,16 @@ def commit(
     if changes.sets and (sum(sizes.values()) > world.settings.session_bytes_max or len(sizes) > limits.ATTRIBUTES_MAX):
         raise too_large(sizes, world.settings.session_bytes_max)
     structural = conditional or bool(wanted.creates or wanted.rotates_to)
-    answer = yield from overwrite(world, place, wanted, structural=structural)
+    answer, replaced = yield from overwrite(world, place, wanted, structural=structural)
     outcome = checked(world, answer, sizes)
     if outcome in _OVER:
         visit.ended = True
     if outcome not in _DONE:
         return outcome
-    if wanted.rotates_to and not (yield from _is_current(world, place, wanted)):
+    is_current = not visit.confirms or _same(wanted.replaces, replaced, SECRETS)
+    if wanted.rotates_to:
+        is_current = yield from _is_current(world, place, wanted)
+    if not is_current:
         # Another rotation came between: its cookie is on the way, ours would overwrite it.
         place = replace(visit.opened, opening=Opening.GRACE)
     _take_in(world, visit, place, wanted, answer)
@@ -288,13 +291,14 @@ def _planned(
     if rotates:
         assert opened.session_id is not None
         place = _at(world, world.keys.rotated(opened.session_id, world.random_bytes(SECRET_BYTES)), opened)
+    names = (*sets, *deletes, *((SECRETS,) if visit.confirms else ()))
     return Commit(
         id=world.random_bytes(COMMIT_ID_BYTES),
         secret=opened.secret,
         sets=sets,
         deletes=deletes,
         expects=visit.draft.read if conditional else None,
-        replaces=dots_of(opened.attributes, (*sets, *deletes)) if _waits(world, rotates) and not conditional else None,
+        replaces=dots_of(opened.attributes, names) if _waits(world, rotates) and not conditional else None,
         rotates_to=place.secret if rotates else b"",
         idle_timeout_ms=visit.idle_timeout_ms,
     ), place
@@ -345,8 +349,10 @@ def _stored_principal(opened: Opened) -> bytes | None:
     return max(siblings, key=lambda sibling: sibling.rank).value if siblings else None
 
 
-def overwrite(world: World, place: Opened, wanted: Commit, *, structural: bool) -> Conversation[Answer]:
-    """Ask for a commit; where another request's values came between, ask again over those.
+def overwrite(
+    world: World, place: Opened, wanted: Commit, *, structural: bool
+) -> Conversation[tuple[Answer, Replaced | None]]:
+    """Ask for a commit; where another request's values came between, ask again over those. Gives what it replaced, too.
 
     So a plain assignment stands over what it overlapped with, but only as long as there is somebody to ask for it:
     the commit of a worker that was killed, which may arrive after its client's next request, undoes nothing.
@@ -354,10 +360,15 @@ def overwrite(world: World, place: Opened, wanted: Commit, *, structural: bool) 
     for _ in range(limits.OVERWRITE_TRIES_MAX):
         answer = yield _ask_commit(world, place, wanted, structural=structural)
         if not isinstance(answer, CommitAnswer) or answer.outcome is not Outcome.OUTDATED:
-            return answer
+            return answer, wanted.replaces
         wanted = replace(wanted, replaces=answer.found)
     answer = yield _ask_commit(world, place, replace(wanted, replaces=None), structural=structural)
-    return answer
+    return answer, wanted.replaces
+
+
+def _same(seen: Replaced | None, replaced: Replaced | None, name: str) -> bool:
+    """True if a commit found the attribute as the request had seen it; also where nobody was asked."""
+    return seen is None or replaced is None or set(seen.get(name, ())) == set(replaced.get(name, ()))
 
 
 def _ask_commit(world: World, place: Opened, wanted: Commit, *, structural: bool) -> Ask:

@@ -323,7 +323,7 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
             replaces=None if conditional or ends else seen,
         )
         place = msgspec.structs.replace(NO_SESSION, key=key)
-        answer = yield from overwrite(client.world, place, wanted, structural=True)
+        answer, _ = yield from overwrite(client.world, place, wanted, structural=True)
         return checked(client.world, answer, sizes)
 
 

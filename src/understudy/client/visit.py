@@ -104,6 +104,7 @@ class Visit:
 
     __slots__ = (
         "began_s",
+        "confirms",
         "cookie",
         "counted",
         "creates",
@@ -148,6 +149,8 @@ class Visit:
         self.principal: Any = KEEP
         self.creates = False
         """A session is to exist even without attributes."""
+        self.confirms = False
+        """Its cookie may be sent once more: a commit finds out, too, whether its id is still the current one."""
         self.idle_timeout_ms = -1
         """A timeout for this session alone; -1 leaves the one it has."""
 

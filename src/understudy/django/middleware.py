@@ -70,7 +70,7 @@ class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]  # 
         morsel = response.cookies.get(name)
         if morsel is None:
             return
-        if morsel.value and morsel.value == request.COOKIES.get(name) and not request.session.is_current():
+        if morsel.value and morsel.value == request.COOKIES.get(name) and not request.session.is_current:
             del response.cookies[name]  # another request has renewed the id a moment ago; its cookie is on the way
         else:
             morsel["secure"] = settings.SESSION_COOKIE_SECURE or request.is_secure() or ""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
+import msgspec
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
@@ -18,7 +19,7 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 from understudy.client.conversation import Conversation, commit, open_session, transact
 from understudy.client.runtime import REFUSALS
 from understudy.client.session import Session
-from understudy.client.visit import KEEP, NO_SESSION
+from understudy.client.visit import KEEP, NO_SESSION, Visit
 from understudy.django.runtime import RUNTIME
 from understudy.model.commit import Opening
 
@@ -187,9 +188,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
         """See ``Session.concurrent``."""
         return self.understudy.concurrent(name)
 
+    @property
     def is_current(self) -> bool:
-        """True if the key is the one that the browser should have. Cost: one more look, for our middleware."""
-        return self._run(self._is_current())
+        """False if another request has renewed the id, as far as the last save has seen."""
+        opened = self.held.visit.opened if self.held is not None else None
+        return opened is None or opened.opening is not Opening.GRACE
 
     @property
     def has_acted(self) -> bool:
@@ -225,6 +228,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
     def _loading(self) -> Conversation[Session]:
         session = yield from self._opened(self.session_key, self.request)
         visit, key = session.visit, self.session_key
+        visit.confirms = self.has_grace
         if visit.opened is NO_SESSION:
             self._session_key = None
         self._keep_key(session)
@@ -236,9 +240,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
         session = yield from self._opened(key)
         return session.visit.exists
 
-    def _is_current(self) -> Conversation[bool]:
+    def _still_exists(self, visit: Visit) -> Conversation[bool]:
+        """The same of this request's own session; and whether its id is the current one, its visit knows afterwards."""
         opened = (yield from self._opened(self.session_key)).visit.opened
-        return opened is not None and opened.opening is Opening.CURRENT
+        assert opened is not None and visit.opened is not None
+        visit.opened = msgspec.structs.replace(visit.opened, opening=opened.opening)
+        return visit.exists
 
     def _creating(self, principal: Any = KEEP) -> Conversation[None]:
         client = RUNTIME.client()
@@ -268,8 +275,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]  # Django has no types
         self._expire(session)
         outcome = yield from RUNTIME.client().committing(session)
         # Also where nothing was to be written: the cookie would follow, over that of the next login.
-        is_over = outcome is None and not session.visit.ended and not (yield from self._existing(self.session_key))
-        if is_over or session.visit.ended:
+        visit = session.visit
+        is_over = outcome is None and not visit.ended and not (yield from self._still_exists(visit))
+        if is_over or visit.ended:
             raise UpdateError
         self._keep_key(session)
         self._is_marked, self._waived = self._is_marked or outcome is not None, None
