@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from operations import USER, Failed, Notes, Operation, filler
+from operations import GET, PROXY_READ, SET_WAIT, USER, Failed, Notes, Operation, filler
 from understudy.client.runtime import Client
 from understudy.client.session import Session
 
@@ -41,10 +41,10 @@ class Elsewhere:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("read on a proxy", self._read, self._settle, "redis GET"),
-            Operation("write on a proxy", self._write, self._settle, "redis SET + WAIT 1"),
-            Operation("create", self._create, self._end_made, "redis SET + WAIT 1"),
-            Operation("delete", self._delete, self._settle, "redis SET + WAIT 1"),
+            Operation(PROXY_READ, self._read, self._settle, GET),
+            Operation("write on a proxy", self._write, self._settle, SET_WAIT),
+            Operation("create", self._create, self._end_made, SET_WAIT),
+            Operation("delete", self._delete, self._settle, SET_WAIT),
         ]
 
     def _read(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from understudy.store.opening import data_file
 IDLE_TIMEOUT_MS = 1_800_000
 INCARNATION = 7
 KEY_BYTES = 16
+SAMPLE = 5_000
+"""About so many keys are kept, to be looked up."""
 STORE_BYTES_MAX = 8 << 30
 """More than any benchmark fills; the file is sparse."""
 
@@ -34,6 +37,8 @@ class Filling:
         self.store = LmdbStore(directory, copies=0, forget_ms=86_400_000, bytes_max=bytes_max, member=member)
         self._settings = c.Settings(member, INCARNATION, 1, copies=0)
         self._random = random.Random(1)
+        self._sample: list[bytes] = []
+        """Some of the keys that are there."""
         take_over(self.store, member, INCARNATION)
 
     def file_bytes(self) -> int:
@@ -54,9 +59,22 @@ class Filling:
 
         def one() -> tuple[bytes, c.What]:
             commit = Commit(self._random.randbytes(8), self._random.randbytes(16), sets=sets, creates=creation)
-            return self._key(), c.DoCommit(0, commit)
+            key = self._key()
+            if self._random.random() * count < SAMPLE:
+                self._sample.append(key)
+            return key, c.DoCommit(0, commit)
 
         self._each(count, one)
+
+    def look_ups(self, count: int) -> list[int]:
+        """The times of so many reads of single sessions, in ns; none of an empty store."""
+        times = []
+        for key in self._random.choices(self._sample, k=count) if self._sample else ():
+            began_ns = time.perf_counter_ns()
+            entry = self.store.read(key).entry
+            times.append(time.perf_counter_ns() - began_ns)
+            assert isinstance(entry, Entry) and entry.attributes, "a session is not where it was put"
+        return times
 
     def learn(self, count: int) -> None:
         """So many sessions of others: proxy entries."""
@@ -84,6 +102,7 @@ class Filling:
     def expire(self) -> int:
         """Everything, as if the idle timeout had passed; gives how many."""
         expired = 0
+        self._sample.clear()
         while True:
             with self.store.write() as transaction:
                 later_ms = self.store.now_ms() + IDLE_TIMEOUT_MS + 1

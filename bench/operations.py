@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ SETTLE_POLL_S = 0.001
 WAIT_MS = 2_000
 """For the replica; as long as Understudy's ``commit_timeout``."""
 USER = "anna@example.org"
+GET, SET, SET_WAIT, PIPELINE = "redis GET", "redis SET", "redis SET + WAIT 1", "redis SET, WAIT 1 in a pipeline"
+CLEAN_READ, PROTECTED, PROXY_READ = "clean read", 'write, "backup"', "read on a proxy"
 
 perf_ns = time.perf_counter_ns
 
@@ -57,7 +59,7 @@ class Operation(NamedTuple):
 class Ours:
     """Sessions of one size on a member whose agent has a peer, as a worker uses them."""
 
-    def __init__(self, clients: dict[str, Client], size_bytes: int, notes: Notes) -> None:
+    def __init__(self, clients: Mapping[str, Client], size_bytes: int, notes: Notes) -> None:
         self._clients = clients
         self._notes = notes
         self._filler = filler(size_bytes)
@@ -77,11 +79,11 @@ class Ours:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("clean read", self._read, self.settle, "redis GET"),
-            Operation("clean read, whole request", self._read_whole, self.settle, "redis GET"),
+            Operation(CLEAN_READ, self._read, self.settle, GET),
+            Operation("clean read, whole request", self._read_whole, self.settle, GET),
             *(
                 Operation(f'write, "{mode}"', partial(self.write, mode), self.settle, beside)
-                for mode, beside in (("none", "redis SET"), ("local", "redis SET"), ("backup", "redis SET + WAIT 1"))
+                for mode, beside in (("none", SET), ("local", SET), ("backup", SET_WAIT))
             ),
         ]
 
@@ -169,10 +171,10 @@ class Theirs:
 
     def operations(self) -> list[Operation]:
         runs = {
-            "redis GET": self._get,
-            "redis SET": self._set,
-            "redis SET + WAIT 1": self._set_wait,
-            "redis SET, WAIT 1 in a pipeline": self._pipeline,
+            GET: self._get,
+            SET: self._set,
+            SET_WAIT: self._set_wait,
+            PIPELINE: self._pipeline,
         }
         return [Operation(name, run, self.settle) for name, run in runs.items()]
 

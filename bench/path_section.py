@@ -1,45 +1,96 @@
-"""Gives the page's section on the request path: its tables, and what is wanted of them."""
+"""Gives the page's sections on a worker's path, on loopback and over a distance: their tables, and what is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
+from operations import CLEAN_READ, GET, PIPELINE, PROTECTED, PROXY_READ, SET, SET_WAIT
 from report import CELL_NAMES, Row, cells, median_us, slower
 from section import Claim, Section, table
 
-READ, NONE, LOCAL, PROTECTED = "clean read", 'write, "none"', 'write, "local"', 'write, "backup"'
-PROXY_READ = "read on a proxy"
-GET, SET, SET_WAIT, PIPELINE = "redis GET", "redis SET", "redis SET + WAIT 1", "redis SET, WAIT 1 in a pipeline"
+NONE, LOCAL = 'write, "none"', 'write, "local"'
 
 
-def path_section(head: Iterable[str], rows_of: dict[int, dict[str, Row]], others: float) -> Section:
-    """``rows_of``: a session's size -> the rows by their names."""
+class Path(NamedTuple):
+    """Where the same operations were measured, and what that makes of them."""
+
+    name: str
+    title: str
+    prose: tuple[str, ...]
+    beside_wait: float
+    """What a protected write is to take at most, beside ``SET`` and then ``WAIT 1``."""
+    beside_pipeline: float
+    target: str
+    near: bool
+    """Times of less than a round trip are worth looking at."""
+
+
+ON_LOOPBACK = Path(
+    "request_path",
+    "Request path",
+    (
+        "What one worker process pays for a request's session, beside redis-py with a real Redis and one replica."
+        " All on one machine. Each of our writes includes the request's read, its check and its encoding; Redis is"
+        " given bytes that were made before, and what `GET` brings is not decoded. A ratio below 1: Understudy"
+        ' takes less time. `"backup"` and `WAIT 1`: on two machines before the answer.',
+    ),
+    0.9,
+    1.3,
+    "protected-loopback",
+    True,
+)
+OVER_A_DISTANCE = Path(
+    "apart",
+    "Request path, machines 1 ms apart",
+    (
+        "The same with 1 ms each way between machines: the web server's, with the worker and its agent, and two others,"
+        " each with an agent; Redis is on one of the two, its replica on the other. A relay on packets"
+        " (`bench/distance.py`) stands between them all, the same for both: so `GET` takes one way there and one back."
+        " What is given back at a distance is processors: what the relay takes of them, it takes from everybody.",
+    ),
+    0.5,
+    0.7,
+    "protected-apart",
+    False,
+)
+
+
+def path_section(
+    path: Path, head: Iterable[str], rows_of: Mapping[int, dict[str, Row]], others: float, switches: float | None = None
+) -> Section:
+    """``rows_of``: a session's size -> the rows by their names; ``switches``: how often a clean read waited."""
+    claims = [claim for size, rows in rows_of.items() for claim in _claims(path, size, rows)]
+    if switches is not None:
+        claims.append(Claim("a clean read waits for another process", switches, 0, "times", target="clean-read"))
     return Section(
-        "request_path",
-        "Request path",
+        path.name,
+        path.title,
         tuple(head),
-        (
-            "What one worker process pays for a request's session, beside redis-py with a real Redis and one replica."
-            " All on one machine. Each of our writes includes the request's read, its check and its encoding; Redis is"
-            " given bytes that were made before, and what `GET` brings is not decoded. A ratio below 1: Understudy"
-            ' takes less time. `"backup"` and `WAIT 1`: on two machines before the answer.',
-        ),
+        path.prose,
         tuple(
             table(f"Sessions of {size} bytes", CELL_NAMES, map(cells, rows.values())) for size, rows in rows_of.items()
         ),
         (),
-        tuple(claim for size, rows in rows_of.items() for claim in _claims(size, rows)),
+        tuple(claims),
         tuple(f"{size} bytes: {line}" for size, rows in rows_of.items() for line in slower(rows.values())),
         others,
     )
 
 
-def _claims(size: int, rows: dict[str, Row]) -> Iterable[Claim]:
+def _claims(path: Path, size: int, rows: dict[str, Row]) -> Iterable[Claim]:
     medians = {name: median_us([time for round_ in row.rounds for time in round_]) for name, row in rows.items()}
-    yield Claim(f"{size} bytes: clean read", medians[READ], 15, "µs")
-    yield Claim(f"{size} bytes: redis GET beside a clean read", medians[GET] / medians[READ], 8, "×", at_least=True)
-    yield Claim(f"{size} bytes: {PROXY_READ}, beside {GET}", medians[PROXY_READ] / medians[GET], 2.0, "×")
-    yield Claim(f"{size} bytes: {NONE}", medians[NONE], 40, "µs")
-    yield Claim(f"{size} bytes: {LOCAL}, beside {SET}", medians[LOCAL] / medians[SET], 0.6, "×")
-    yield Claim(f"{size} bytes: {PROTECTED}, beside {SET_WAIT}", medians[PROTECTED] / medians[SET_WAIT], 0.9, "×")
-    yield Claim(f"{size} bytes: {PROTECTED}, beside {PIPELINE}", medians[PROTECTED] / medians[PIPELINE], 1.3, "×")
+
+    def ratio(name: str, beside: str) -> float:
+        return medians[name] / medians[beside]
+
+    if path.near:
+        yield Claim(f"{size} bytes: {CLEAN_READ}", medians[CLEAN_READ], 15, "µs", target="clean-read")
+        yield Claim(f"{size} bytes: {GET} beside a {CLEAN_READ}", ratio(GET, CLEAN_READ), 8, "×", True, "clean-read")
+        yield Claim(f"{size} bytes: {NONE}", medians[NONE], 40, "µs", target="write")
+        yield Claim(f"{size} bytes: {LOCAL}, beside {SET}", ratio(LOCAL, SET), 0.6, "×", target="write")
+    yield Claim(f"{size} bytes: {PROTECTED}, beside {SET_WAIT}", ratio(PROTECTED, SET_WAIT), path.beside_wait, "×",
+                target=path.target)  # fmt: skip
+    yield Claim(f"{size} bytes: {PROTECTED}, beside {PIPELINE}", ratio(PROTECTED, PIPELINE), path.beside_pipeline, "×",
+                target=path.target)  # fmt: skip
+    yield Claim(f"{size} bytes: {PROXY_READ}, beside {GET}", ratio(PROXY_READ, GET), 2.0, "×", target="proxy-read")

@@ -9,13 +9,10 @@ Exit codes: 0 measured, 1 something failed, 2 redis is not here and there is not
 from __future__ import annotations
 
 import argparse
-import os
-import random
 import shutil
 import signal
 import statistics
 import sys
-import time
 
 try:
     import redis
@@ -23,19 +20,14 @@ except ImportError:
     print("bench: redis-py is not installed: pip install 'understudy[bench]', or `make venv`", file=sys.stderr)
     sys.exit(2)
 
-from elsewhere import Elsewhere
-from operations import Failed, Notes, Operation, Ours, Theirs
-from path_section import PIPELINE, PROTECTED, path_section
-from report import Meter, Row, load, machine, quietness, slower, table
+from operations import Failed, Notes
+from path_section import ON_LOOPBACK, path_section
+from report import Row, load, machine, quietness, slower, table
+from rounds import MEMBERS, all_operations, client_of, clients, measured, rows, switches
 from section import add_option, write_section
 from started import REDIS_SERVER, Started, StartError, wait_for_leases
-from understudy.client.runtime import Client, Runtime
-from understudy.config import Config
-from understudy.config import load as load_config
 from understudy.errors import UnderstudyError
 
-MEMBERS = ("a", "b", "c")
-PAYLOADS_BYTES = (190, 1_000)
 UNAWAITED = ('write, "none"', 'write, "local"', "redis SET")
 """What returns before the second machine has the write."""
 
@@ -79,89 +71,23 @@ def _positive(text: str) -> int:
 def _run(started: Started, options: argparse.Namespace, load_before: str) -> int:
     config = started.members(MEMBERS, move_after="0")  # sessions on a proxy are to stay there
     their_client = started.redis_pair()
-    clients = {mode: _client(config, mode) for mode in ("none", "local", "backup")}
-    notes = Notes()
-    there = _client_there(started)
-    measured: dict[int, list[Operation]] = {}
-    for size in PAYLOADS_BYTES:
-        theirs, ours = Theirs(their_client, size, notes), Ours(clients, size, notes)
-        elsewhere = Elsewhere(clients["backup"], there, size, notes, ours.settle)
-        measured[size] = [*theirs.operations(), *ours.operations(), *elsewhere.operations()]
-    wait_for_leases(clients["backup"])
-    _round(measured, options.count, random.Random(0), notes)  # warms everybody up, and is not counted
-    notes.clear()
-    times: dict[tuple[int, str], list[list[int]]] = {
-        (size, operation.name): [] for size, operations in measured.items() for operation in operations
-    }
-    order = random.Random(1)
-    meter = Meter()
-    began_s = time.monotonic()
-    rounds = 0
-    while rounds < options.rounds and time.monotonic() - began_s < options.seconds:
-        for place, found in _round(measured, options.count, order, notes).items():
-            times[place].append(found)
-        rounds += 1
-    took_s = time.monotonic() - began_s
-    others = meter.others()
+    ours, there, notes = clients(config), client_of(started, MEMBERS[1]), Notes()
+    operations = all_operations(their_client, ours, there, notes)
+    wait_for_leases(ours["backup"])
+    run = measured(operations, notes, rounds=options.rounds, count=options.count, seconds=options.seconds)
     head = (
         *machine(their_client.info("server")["redis_version"]),
         f"load average (1, 5, 15 min): {load_before} before, {load()} after, this run's own processes included",
-        quietness(others),
-        f"run: {rounds} rounds of {options.count} of each operation in {took_s:.1f} s, all on loopback",
+        quietness(run.others),
+        f"run: {run.told}, all on loopback",
     )
     print("\n".join(head))
-    rows = {size: _rows(operations, times, size) for size, operations in measured.items()}
-    _print(rows, notes)
+    found = {size: rows(all_, run.times, size) for size, all_ in operations.items()}
+    _print(found, notes)
     if options.json is not None:
-        write_section(path_section(head, rows, others), options.json)
-    clients["backup"].member.close()
+        write_section(path_section(ON_LOOPBACK, head, found, run.others, switches(operations)), options.json)
+    ours["backup"].member.close()
     return 0
-
-
-def _client(config: Config, mode: str) -> Client:
-    """A worker's client; all three share one store and one connection to the agent, as applications of a process do."""
-    return Runtime(lambda: config.with_overrides("keyword", acknowledge=mode)).client()
-
-
-def _client_there(started: Started) -> Client:
-    """A worker of the second member, in this process: it makes what is then asked for at the first."""
-    here, variables = os.environ["UNDERSTUDY_DIR"], started.variables[MEMBERS[1]]
-    os.environ["UNDERSTUDY_DIR"] = variables["UNDERSTUDY_DIR"]
-    try:
-        config = load_config(environ=variables)
-        return Runtime(lambda: config).client()
-    finally:
-        os.environ["UNDERSTUDY_DIR"] = here
-
-
-def _round(
-    measured: dict[int, list[Operation]], count: int, order: random.Random, notes: Notes
-) -> dict[tuple[int, str], list[int]]:
-    """Each operation ``count`` times, in a new order; gives the times in ns."""
-    found: dict[tuple[int, str], list[int]] = {}
-    todo = [(size, operation) for size, operations in measured.items() for operation in operations]
-    order.shuffle(todo)
-    for size, operation in todo:
-        operation.settle()
-        began_ns = time.perf_counter_ns()
-        times = [operation.run() for _ in range(count)]
-        operation.settle()
-        notes.settled_ns.setdefault((size, operation.name), []).append((time.perf_counter_ns() - began_ns) // count)
-        found[size, operation.name] = [time_ns for time_ns in times if time_ns is not None]
-    return found
-
-
-def _rows(operations: list[Operation], times: dict[tuple[int, str], list[list[int]]], size: int) -> dict[str, Row]:
-    """By name; the last one puts a write beside redis' quicker way to the same."""
-    rows: dict[str, Row] = {}
-    for operation in operations:
-        found = times[size, operation.name]
-        if not any(found):
-            raise Failed(f"{operation.name}: not one of them did what it says")
-        rows[operation.name] = Row(operation.name, found, rows.get(operation.beside))
-    again = f"{PROTECTED}, same times"
-    rows[again] = Row(again, rows[PROTECTED].rounds, rows[PIPELINE])
-    return rows
 
 
 def _print(rows_of: dict[int, dict[str, Row]], notes: Notes) -> None:

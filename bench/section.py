@@ -54,6 +54,8 @@ class Claim(msgspec.Struct, frozen=True):
     unit: str = ""
     at_least: bool = False
     """The figure must not be below what is wanted; otherwise it must not be above."""
+    target: str = ""
+    """Of bench/targets.py, if it is one of those."""
 
     @property
     def holds(self) -> bool:

@@ -1,4 +1,5 @@
-"""Gives what is measured, as real processes on loopback: members with agents, redis with a replica, web servers.
+"""Gives what is measured, as real processes: members with agents, redis with a replica, web servers. They are on
+loopback, or on the machines of bench/distance.py.
 
 Everything lives in one temporary directory and ends with whoever made it, also when that is killed: the kernel then
 ends the processes, the demo's guard removes the directory. Redis keeps nothing on disk and is seen by nobody but us.
@@ -26,6 +27,7 @@ import understudy
 from understudy.agent import control
 from understudy.client.runtime import Client
 from understudy.config import Config, load
+from understudy.demo.cluster import Place
 from understudy.demo.doors import HOST, answers, free_ports
 from understudy.errors import AgentUnavailable
 
@@ -46,9 +48,14 @@ class StartError(Exception):
 
 
 class Started:
-    """The processes of one run. Use it as a context: at its end nothing is left."""
+    """The processes of one run. Use it as a context: at its end nothing is left.
 
-    def __init__(self) -> None:
+    Args:
+        places: member, ``redis`` or ``redis replica`` -> the machine that it is on; by default all are on loopback.
+    """
+
+    def __init__(self, places: Mapping[str, Place] | None = None) -> None:
+        self._places = places or {}
         # Sockets have short paths only, so the place is not TMPDIR's.
         self._base = Path(tempfile.mkdtemp(prefix="us-bench-", dir="/tmp"))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -127,22 +134,22 @@ class Started:
             yield load(environ=self.variables[names[0]], cwd=self._base)
 
     def _set_up(self, names: Sequence[str], settings: Mapping[str, str]) -> None:
-        ports = free_ports(len(names))
+        listen = dict(zip(names, map("{}:{}".format, map(self._host, names), free_ports(len(names))), strict=True))
         common = {
             "UNDERSTUDY_NAME": f"bench-{secrets.token_hex(6)}",
-            "UNDERSTUDY_SEEDS": ",".join(f"{HOST}:{port}" for port in ports),
+            "UNDERSTUDY_SEEDS": ",".join(listen.values()),
             "UNDERSTUDY_SECRET": secrets.token_urlsafe(32),
             "UNDERSTUDY_AUTOSTART": "false",
             **{f"UNDERSTUDY_{name.upper()}": value for name, value in settings.items()},
         }
-        for name, port in zip(names, ports, strict=True):
-            own = {"UNDERSTUDY_MEMBER": name, "UNDERSTUDY_LISTEN": f"{HOST}:{port}"}
+        for name in names:
+            own = {"UNDERSTUDY_MEMBER": name, "UNDERSTUDY_LISTEN": listen[name]}
             self.variables[name] = {**common, **own, "UNDERSTUDY_DIR": str(self.directory(name))}
         os.environ["UNDERSTUDY_DIR"] = self.variables[names[0]]["UNDERSTUDY_DIR"]  # where a worker of it looks
 
     def _agent(self, name: str) -> None:
         command = [sys.executable, "-m", "understudy.agent", "--quiet"]
-        self._start(f"agent {name}", command, name, self.variables[name])
+        self._start(f"agent {name}", command, name, self.variables[name], self._places.get(name))
 
     def _lacks(self, name: str, others_wanted: int) -> str | None:
         try:
@@ -166,9 +173,10 @@ class Started:
     def redis_pair(self) -> redis.Redis:
         """Starts redis with one replica that follows it; gives a client of the first. Raises: StartError."""
         first, second = free_ports(2)
+        host = self._host("redis")
         self._redis("redis", first)
-        self._redis("redis replica", second, "--replicaof", f"{HOST} {first}")
-        client = redis.Redis(HOST, first)
+        self._redis("redis replica", second, "--replicaof", f"{host} {first}")
+        client = redis.Redis(host, first)
         self._wait("redis", lambda: None if _answers(client) else "it does not answer")
         self._wait("redis replica", lambda: None if _replicates(client) else "it does not follow the first one")
         return client
@@ -178,12 +186,12 @@ class Started:
         directory.mkdir(mode=0o700)
         command = [
             REDIS_SERVER,
-            *("--port", str(port), "--bind", HOST, "--dir", str(directory)),
+            *("--port", str(port), "--bind", self._host(name), "--protected-mode", "no", "--dir", str(directory)),
             *("--save", "", "--appendonly", "no", "--daemonize", "no"),
             *("--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"),  # so that a replica follows at once
             *arguments,
         ]
-        self._start(name, command, directory.name, {})
+        self._start(name, command, directory.name, {}, self._places.get(name))
 
     # --- web servers ------------------------------------------------------------------------------------------------
 
@@ -197,11 +205,16 @@ class Started:
 
     # --- processes --------------------------------------------------------------------------------------------------
 
-    def _start(self, name: str, command: list[str], place: str, variables: dict[str, str]) -> None:
-        environ = self._environ | {"UNDERSTUDY_DIR": str(self._base / place)} | variables
-        with (self._base / f"{place}.out").open("wb") as output:
+    def _host(self, name: str) -> str:
+        return self._places.get(name, Place()).host
+
+    def _start(
+        self, name: str, command: list[str], directory: str, variables: dict[str, str], place: Place | None = None
+    ) -> None:
+        environ = self._environ | {"UNDERSTUDY_DIR": str(self._base / directory)} | variables
+        with (self._base / f"{directory}.out").open("wb") as output:
             self._processes[name] = subprocess.Popen(
-                command, env=environ, cwd=self._base, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                [*(place or Place()).enter, *command], env=environ, cwd=self._base, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, preexec_fn=_end_with_parent,
             )  # fmt: skip
 
