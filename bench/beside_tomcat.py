@@ -289,16 +289,18 @@ def _claims(measured: Measured, held: dict[str, Held]) -> Iterable[Claim]:
     for mine, other in ((ours, theirs), (ours_delta, theirs_delta)):
         for operation in (READ, WRITE, CREATE):
             yield Claim(f"{mine}: time added by a {operation}, beside {other}'s", _added_us(measured, mine, operation),
-                        _added_us(measured, other, operation), "µs")  # fmt: skip
+                        _added_us(measured, other, operation), "µs",
+                        target="protected-tomcat" if operation == WRITE else "")  # fmt: skip
         yield Claim(f"{mine}: bytes on the wire for a write, beside {other}'s",
                     _median(measured, mine, WRITE, "sent_bytes"), _median(measured, other, WRITE, "sent_bytes"),
                     "bytes")  # fmt: skip
-    yield Claim("a read-only request sends", _median(measured, ours, READ, "packets"), 0.05, "packets")
+    yield Claim("a read-only request sends", _median(measured, ours, READ, "packets"), 0.05, "packets",
+                target="read-only")  # fmt: skip
     hop_us = _added_us(measured, ours, READ_HOP) - _added_us(measured, ours, READ)
-    yield Claim("time added when a read is served by another member", hop_us, 1_000, "µs")
+    yield Claim("time added when a read is served by another member", hop_us, 1_000, "µs", target="hop")
     for role in ("primary", "copy", "proxy"):
         yield Claim(f"memory of a session, {role}, beside Tomcat's BackupManager", getattr(held[ours], role),
-                    getattr(held[theirs], role), "bytes")  # fmt: skip
+                    getattr(held[theirs], role), "bytes", target="memory-tomcat")  # fmt: skip
 
 
 def _worse(measured: Measured, held: dict[str, Held]) -> Iterable[str]:

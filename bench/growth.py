@@ -4,6 +4,9 @@
 
 The members are simulated (bench/simulated.py), so every figure is a count and none a time: another run gives the same.
 Beside each figure stands a model, a formula in the number of members, and how far the two are apart.
+
+The largest clusters take minutes, so they are counted on demand (``--large``, `make bench-growth`) and kept in
+bench/results/growth_large.json; a run without them shows what is there, and says from which commit that is.
 """
 
 from __future__ import annotations
@@ -12,21 +15,27 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
-from report import machine
+import msgspec
+
+from report import ROOT, commit, machine
 from section import Claim, Plot, Section, Table, add_option, hand_over, series, shown, table
 from simulated import DELTA_NAME, MANAGERS, RENDEZVOUS_NAME, ROUND_ROBIN_NAME, Cost, Simulated
 from understudy import limits
 from understudy.client.runtime import Client
 from understudy.model.entry import Role
 
-MEMBERS = (3, 5, 9, 17, 33)
-LARGE = (65, 128, 300)
+MEMBERS = (3, 5, 9, 17, 33, 65)
+LARGE = (128, 300)
+KEPT = ROOT / "bench" / "results" / "growth_large.json"
 TIMES = 8
 """Of each operation; the figures are means."""
 HELD = 60
 """Sessions that are there when a member joins, leaves or dies."""
+HELD_LARGE = 12
+"""The same from so many members on: under DeltaManager every one of them is a change at each member, whose cost grows
+with the number of members that it names."""
+HELD_LARGE_FROM = 200
 SESSION_BYTES, LARGE_BYTES = 1_000, 10_000
 USER = "anna@example.org"
 FLUSHED_MS = 100
@@ -35,14 +44,15 @@ NOTICED_MS = 500
 """By then everybody knows that a member has come or gone."""
 SWEPT_MS = 12_000
 """By then sessions without a request have been given new copies after a death: three seconds after it, and a lease."""
-LEASES_MS = 5_000
-"""By then every member has a lease from every other, also where the pulse is slow."""
-PULSE_MEMBERS_MAX = 65
-"""Beyond, a second of the cluster takes minutes of ours."""
+PULSE_MEMBERS_MAX = DEATHS_MEMBERS_MAX = 65
+"""Beyond, a second of the cluster, and the seconds after a death, take minutes of ours."""
 PULSE_MS = 1_000
+SLOW, SLOWEST = 20, 100
+"""How many times as slow heartbeats are while other things are counted; the second with more members than
+``DEATHS_MEMBERS_MAX``, where nobody waits for a lease to run out."""
 
 
-class Counted(NamedTuple):
+class Counted(msgspec.Struct, frozen=True):
     """One cluster's figures: operation -> what it cost, and the rest."""
 
     operations: dict[str, Cost]
@@ -55,6 +65,17 @@ class Counted(NamedTuple):
     events: dict[str, tuple[Cost, Cost]]
     """A member's joining, leaving or dying: with no session there, and what each session that it held adds."""
     took_s: float
+
+
+Found = dict[tuple[str, int], Counted]
+"""(manager, number of members) -> what was counted."""
+
+
+class Kept(msgspec.Struct):
+    """Figures of the largest clusters, from a run of their own."""
+
+    commit: str
+    clusters: list[tuple[str, int, Counted]]
 
 
 Model = Callable[[int], float]
@@ -84,26 +105,47 @@ is neither; DeltaManager confirms to every member that all have it, so that they
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="How cost grows with the number of members (simulated).")
-    parser.add_argument("--members", type=int, nargs="+", default=list(MEMBERS), help="numbers of members (3 and more)")
-    parser.add_argument("--large", action="store_true", help=f"also {LARGE}, which takes some minutes more")
+    parser.add_argument("--members", type=int, nargs="+", help="numbers of members, and no kept figures beside them")
+    parser.add_argument("--large", action="store_true", help=f"count {LARGE} members and keep that: some minutes")
     add_option(parser)
     options = parser.parse_args()
-    sizes = sorted(set(options.members) | (set(LARGE) if options.large else set()))
-    if len(sizes) < 2 or sizes[0] < 3:
+    counted = sorted(set(options.members or MEMBERS) | (set(LARGE) if options.large else set()))
+    if len(counted) < 2 or counted[0] < 3:
         parser.error("two sizes or more, from 3 members on: a model needs them")
     mesh = limits.MEMBERS_MAX
-    found = {(manager, n): _measure(manager, n) for manager in MANAGERS for n in sizes}
-    hand_over(_section(sizes, found, mesh), options.json)
+    found = _measure_all(counted)
+    run = (*machine(), f"run: {len(found)} clusters, of {counted[0]} to {counted[-1]} members, in "
+           f"{sum(one.took_s for one in found.values()):.0f} s")  # fmt: skip
+    if options.large:
+        large = [(*place, one) for place, one in found.items() if place[1] in LARGE]
+        KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(Kept(commit(), large)), indent=1) + b"\n")
+    elif not options.members and KEPT.exists():
+        kept = msgspec.json.decode(KEPT.read_bytes(), type=Kept)
+        found |= {(manager, n): one for manager, n, one in kept.clusters}
+        took_s = sum(one.took_s for _, _, one in kept.clusters)
+        run += (f"{' and '.join(map(str, LARGE))} members: by `make bench-growth`, an earlier run of {took_s:.0f} s at"
+                f" commit {kept.commit}",)  # fmt: skip
+    hand_over(_section(run, sorted({n for _, n in found}), found, mesh), options.json)
     return 0
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def _measure(manager: str, count: int) -> Counted:
+def _measure_all(sizes: list[int]) -> Found:
+    """What comes and goes in a cluster without sessions costs the same under each manager, and is counted once."""
+    found: Found = {}
+    for n in sizes:
+        empty = _events(ROUND_ROBIN_NAME, n, 0)
+        for manager in MANAGERS:
+            found[manager, n] = _measure(manager, n, empty)
+    return found
+
+
+def _measure(manager: str, count: int, empty: dict[str, tuple[Cost, int]]) -> Counted:
     began_s = time.monotonic()
-    cluster = Simulated(count, manager, slow_pulse=True)
-    cluster.run_for(LEASES_MS)
+    cluster = Simulated(count, manager, pulse=_pulse_of(count))
+    cluster.exchange_leases()
     operations = _operations(cluster, count)
     for number in range(HELD):
         _create(cluster.client(cluster.names[number % count]), SESSION_BYTES)
@@ -113,7 +155,11 @@ def _measure(manager: str, count: int) -> Counted:
     proxies = held[Role.PROXY]
     everything = copies["bytes"] + proxies["bytes"]
     pulse = _pulse(count) if manager == ROUND_ROBIN_NAME and count <= PULSE_MEMBERS_MAX else None
-    events = _events(manager, count)
+    full = _events(manager, count, HELD if count < HELD_LARGE_FROM else HELD_LARGE)
+    events = {
+        name: (cost, Cost(*(max(0.0, f - e) / full[name][1] for f, e in zip(full[name][0], cost, strict=True))))
+        for name, (cost, _) in empty.items()
+    }
     print(f"growth: {manager}, {count} members: {time.monotonic() - began_s:.0f} s", file=sys.stderr)
     return Counted(
         operations,
@@ -130,7 +176,7 @@ def _operations(cluster: Simulated, count: int) -> dict[str, Cost]:
     """One at a time, so that nothing shares a message: what a busy cluster saves by batches is not in these figures."""
     here = cluster.client(cluster.names[0])
     cookies = [_create(here, SESSION_BYTES) for _ in range(2)]
-    cluster.run_for(LEASES_MS)  # every reader has a lease on what is there
+    cluster.exchange_leases()  # every reader has a lease on what is there
     bystander = cluster.client(_bystander(cluster, here, cookies[0]))
     large = _create(here, LARGE_BYTES)
     cluster.run_for(FLUSHED_MS)
@@ -171,21 +217,16 @@ def _mean(cluster: Simulated, run: Callable[[], None], times: int = TIMES) -> Co
     return Cost(spent.messages / times, spent.sent_bytes / times)
 
 
-def _events(manager: str, count: int) -> dict[str, tuple[Cost, Cost]]:
-    """Measured with no session and with many: the difference is what sessions cost."""
-    empty, full = _events_with(manager, count, 0), _events_with(manager, count, HELD)
-    return {
-        name: (cost, Cost(*(max(0.0, f - e) / full[name][1] for f, e in zip(full[name][0], cost, strict=True))))
-        for name, (cost, _) in empty.items()
-    }
+def _pulse_of(count: int) -> int:
+    return SLOW if count <= DEATHS_MEMBERS_MAX else SLOWEST
 
 
-def _events_with(manager: str, count: int, sessions: int) -> dict[str, tuple[Cost, int]]:
+def _events(manager: str, count: int, sessions: int) -> dict[str, tuple[Cost, int]]:
     """A member joins; another leaves in order; another one dies. Each until every session has its copies.
 
     Beside the cost: of how many sessions the member had the data before. For who joins, all.
     """
-    cluster = Simulated(count, manager, slow_pulse=True)
+    cluster = Simulated(count, manager, pulse=_pulse_of(count))
     leaver, victim = cluster.names[-1], cluster.names[1]
     for number in range(sessions):
         _create(cluster.client((leaver, victim)[number % 2]), SESSION_BYTES)
@@ -203,7 +244,8 @@ def _events_with(manager: str, count: int, sessions: int) -> dict[str, tuple[Cos
 
     event("joins", cluster.world.add("new").start, NOTICED_MS)
     event("leaves", lambda: _leave(cluster, leaver), NOTICED_MS, leaver)
-    event("dies", lambda: cluster.world.machines[victim].crash(with_store=False), SWEPT_MS, victim)
+    if count <= DEATHS_MEMBERS_MAX:
+        event("dies", lambda: cluster.world.machines[victim].crash(with_store=False), SWEPT_MS, victim)
     return found
 
 
@@ -261,7 +303,7 @@ def _delete(client: Client, cookie: str) -> None:
 # --- what it says ----------------------------------------------------------------------------------------------------
 
 
-def _section(sizes: list[int], found: dict[tuple[str, int], Counted], mesh: int) -> Section:
+def _section(run: tuple[str, ...], sizes: list[int], found: Found, mesh: int) -> Section:
     largest = sizes[-1]
     prose = (
         "Simulated clusters: the true engine, executor and client over stores and a network in memory, in one process"
@@ -273,13 +315,13 @@ def _section(sizes: list[int], found: dict[tuple[str, int], Counted], mesh: int)
         " (under DeltaManager, another one than the primary). N is the number of members.",
         f"Here it ended at {largest} members. A mesh is meant for at most {mesh}: beyond, that limit is lifted for this"
         f" benchmark only, to see where it leads. Heartbeats grow with N², and are counted up to {PULSE_MEMBERS_MAX}"
-        " members; the other figures were counted with a slower pulse, which changes none of them.",
+        " members, as is a member's death, after which somebody waits for leases; the other figures were counted with a"
+        " slower pulse, which changes none of them.",
     )
     return Section(
         "growth",
         "Growth",
-        (*machine(), f"run: {len(found)} clusters, of {sizes[0]} to {largest} members, in "
-         f"{sum(one.took_s for one in found.values()):.0f} s"),
+        run,
         prose,
         tuple(_tables(sizes, found)),
         tuple(_plots(sizes, found)),
@@ -288,7 +330,7 @@ def _section(sizes: list[int], found: dict[tuple[str, int], Counted], mesh: int)
     )  # fmt: skip
 
 
-def _tables(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable[Table]:
+def _tables(sizes: list[int], found: Found) -> Iterable[Table]:
     small, large = sizes[0], sizes[-1]
     head = ("operation", f"messages, N={small}", f"bytes, N={small}", f"messages, N={large}", f"bytes, N={large}",
             "model of messages", "largest error of the model")  # fmt: skip
@@ -314,31 +356,40 @@ def _tables(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable
         ],
         f"The first two columns are of {large} members. LMDB's pages add to these; see “Store”.",
     )
+    yield from _event_tables(sizes, found)
+
+
+def _event_tables(sizes: list[int], found: Found) -> Iterable[Table]:
+    """The smallest cluster, the largest in which a member dies, and the largest."""
+    mortal = [n for n in sizes if n <= DEATHS_MEMBERS_MAX]
+    columns = list(dict.fromkeys((sizes[0], mortal[-1], sizes[-1])))
+    nothing = (None, None)
+
+    def cells(manager: str, event: str, part: int) -> Iterable[float | None]:
+        return (v for n in columns for v in found[manager, n].events.get(event, (nothing, nothing))[part])
+
+    head = ("", *(f"{what}, N={n}" for n in columns for what in ("messages", "bytes")))
     yield table(
         "What a member's coming and going costs, until every session has its copies, for each session that it held",
-        ("", *(f"{what}, N={n}" for n in (small, large) for what in ("messages", "bytes"))),
+        head,
         [
-            (f"{manager}: a member {event}", *(v for n in (small, large) for v in found[manager, n].events[event][1]))
+            (f"{manager}: a member {event}", *cells(manager, event, 1))
             for manager in MANAGERS
             for event in ("joins", "leaves", "dies")
         ],
-        f"Measured with {HELD} sessions and with none; this is the difference, divided among the sessions whose data"
+        f"Measured with {HELD} sessions ({HELD_LARGE} from {HELD_LARGE_FROM} members on) and with none; this is the difference, divided among the sessions whose data"
         " the member held (primaries and backups; for one that joins, all). The share of backups that moves to a"
         " newcomer afterwards, slowly, is left out.",
     )
     yield table(
-        "The same: what is sent whatever sessions there are",
-        ("", *(f"{what}, N={n}" for n in (small, large) for what in ("messages", "bytes"))),
-        [
-            (f"{manager}: a member {event}", *(v for n in (small, large) for v in found[manager, n].events[event][0]))
-            for manager in MANAGERS
-            for event in ("joins", "leaves", "dies")
-        ],
+        "The same: what is sent whatever sessions there are, under each of the three",
+        head,
+        [(f"a member {event}", *cells(ROUND_ROBIN_NAME, event, 0)) for event in ("joins", "leaves", "dies")],
     )
 
 
 def _model_error(
-    manager: str, operation: str, sizes: list[int], found: dict[tuple[str, int], Counted]
+    manager: str, operation: str, sizes: list[int], found: Found
 ) -> tuple[str, str]:
     if operation not in MODELS[manager]:
         return "", ""
@@ -362,7 +413,7 @@ def _memory_model(manager: str, n: int, least: Counted, next_one: Counted, sizes
     return n * (least.copy_bytes + (n - sizes[0]) * by_name)
 
 
-def _plots(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable[Plot]:
+def _plots(sizes: list[int], found: Found) -> Iterable[Plot]:
     for operation in ("create", "write"):
         measured = [
             series(manager, [(n, found[manager, n].operations[operation].messages) for n in sizes])
@@ -390,26 +441,34 @@ def _plots(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable[
     )  # fmt: skip
     yield Plot(
         "growth-death", "Bytes until all is well after a member's death", "members", "bytes for each session",
-        tuple(series(m, [(n, found[m, n].events["dies"][1].sent_bytes) for n in sizes]) for m in MANAGERS),
+        tuple(
+            series(m, [(n, found[m, n].events["dies"][1].sent_bytes) for n in sizes if "dies" in found[m, n].events])
+            for m in MANAGERS
+        ),
         log_x=True, log_y=True,
     )  # fmt: skip
 
 
-def _claims(sizes: list[int], found: dict[tuple[str, int], Counted]) -> tuple[Claim, ...]:
+def _claims(sizes: list[int], found: Found) -> tuple[Claim, ...]:
     every = [found[manager, n] for manager in (ROUND_ROBIN_NAME, RENDEZVOUS_NAME) for n in sizes]
     small = max((one.operations["write in 10 kB"] for one in every), key=lambda cost: cost.sent_bytes)
     return (
         Claim("a read-only request sends", max(one.operations["read"].messages for one in found.values()), 0,
-              "messages"),
-        Claim("one small attribute changed in a 10 kB session", small.messages, 2, "messages"),
+              "messages", target="read-only"),
+        Claim("a clean read sends", max(one.operations["read"].messages for one in found.values()), 0, "messages",
+              target="clean-read"),
+        Claim("one small attribute changed in a 10 kB session", small.messages, 2, "messages", target="bytes"),
         Claim("one small attribute changed in a 10 kB session, with its acknowledgement", small.sent_bytes, 200,
-              "bytes"),
+              "bytes", target="bytes"),
+        Claim("our own fields in a copy of a session of 1 kB, without LMDB's pages",
+              max(one.copy_bytes for one in every) - SESSION_BYTES, 300, "bytes", target="memory"),
         Claim("a proxy entry, without LMDB's pages", max(one.proxy_bytes for one in every), 130, "bytes"),
-        Claim("a proxy entry under rendezvous", max(found[RENDEZVOUS_NAME, n].proxy_bytes for n in sizes), 0, "bytes"),
+        Claim("a proxy entry under rendezvous", max(found[RENDEZVOUS_NAME, n].proxy_bytes for n in sizes), 0, "bytes",
+              target="memory"),
     )  # fmt: skip
 
 
-def _worse(sizes: list[int], found: dict[tuple[str, int], Counted]) -> Iterable[str]:
+def _worse(sizes: list[int], found: Found) -> Iterable[str]:
     n = sizes[-1]
     delta, robin = found[DELTA_NAME, n], found[ROUND_ROBIN_NAME, n]
     yield (

@@ -108,7 +108,7 @@ def machine(redis_version: str = "") -> list[str]:
     return [
         f"machine: {_processor()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}",
         f"versions: {', '.join(versions)}",
-        f"commit: {_commit()}",
+        f"commit: {commit()}",
     ]
 
 
@@ -187,13 +187,13 @@ def _version(library: str) -> str:
         return f"no {shown}"
 
 
-def _commit() -> str:
+def commit() -> str:
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
+        head = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--", "src", "bench")
     except (OSError, subprocess.CalledProcessError):
         return "unknown (no git here)"
-    return f"{commit} with uncommitted changes in src or bench" if changed else commit
+    return f"{head} with uncommitted changes in src or bench" if changed else head
 
 
 def _git(*arguments: str) -> str:

@@ -24,6 +24,8 @@ from understudy.sim.world import SECRET, Machine, World
 from understudy.store import codec, rows
 from understudy.transport.memory import MemoryNetwork
 
+LEASE_MS = 250
+"""By default."""
 READY_MS_MAX = 120_000
 ANSWER_MS_MAX = 10_000
 STEP_MS = 20
@@ -51,15 +53,15 @@ class Simulated:
     """So many members under one manager, ready.
 
     Args:
-        slow_pulse: heartbeats (and all that waits for them) twenty times as slow, so that hundreds of members, whose
-            heartbeats grow with their number squared, take minutes and not hours. Sessions' messages are the same.
+        pulse: heartbeats, and all that waits for them, so many times as slow as by default, so that hundreds of members,
+            whose heartbeats grow with their number squared, take minutes and not hours. Sessions' messages are the same.
     """
 
-    def __init__(self, count: int, manager: str, *, slow_pulse: bool = False, patrol: bool = False) -> None:
+    def __init__(self, count: int, manager: str, *, pulse: int = 1) -> None:
         limits.MEMBERS_MAX = max(limits.MEMBERS_MAX, count + 1)  # a mesh ends at 128; we want to see where it leads
-        pulse = 20 if slow_pulse else 1
+        self._lease_ms = LEASE_MS * pulse
         settings = c.Settings(
-            "", 0, 0, lease_ms=250 * pulse, dead_ms=5_000 * pulse, patrol_ms=60_000 if patrol else 0,
+            "", 0, 0, lease_ms=self._lease_ms, dead_ms=5_000 * pulse, patrol_ms=0,
             **MANAGERS[manager],
         )  # type: ignore[arg-type]  # fmt: skip
         self.manager = manager
@@ -131,6 +133,10 @@ class Simulated:
 
     def run_for(self, ms: int) -> None:
         self.world.run_for(ms)
+
+    def exchange_leases(self) -> None:
+        """Let as much time pass as every member needs for a lease from every other: there are three in each lease."""
+        self.run_for(self._lease_ms // 2)
 
     def settle(self) -> int:
         """Let time pass until every member that is on is ready, sees the others, and lacks no copy; gives how much.

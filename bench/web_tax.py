@@ -261,7 +261,7 @@ def _claims(measured: Measured, mixes: list[str], clients: list[int]) -> Iterabl
             yield Claim(
                 f'50/50, {_clients(count)}: Flask with Understudy, "local", beside {beside.name}',
                 _ratio(measured, "50/50", count, FLASK_LOCAL, beside), wanted, "× as many requests a second",
-                at_least=True,
+                at_least=True, target="page",
             )  # fmt: skip
 
 
