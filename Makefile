@@ -12,7 +12,7 @@ EXTRAS := flask starlette fastapi quart django litestar aiohttp pyramid cachelib
 TIDY := tests/test_tidy.py tests/unit/test_tidy_rules.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test frameworks soak check format bench bench-page bench-failover races lock clean
+.PHONY: help venv demo test frameworks soak check format bench bench-page bench-failover bench-growth bench-million races lock clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -60,7 +60,13 @@ bench-page: venv ## docs/benchmarks.md and its pictures from the results in benc
 	@exec $(BIN)/python bench/page.py $(ARGS)
 
 bench-failover: venv ## from a member's loss to the first answer elsewhere: killed, silent and cut off, 30 times each
-	@exec $(BIN)/python bench/failover.py $(ARGS)
+	@$(BIN)/python bench/failover.py --json bench/results/failover.json $(ARGS); code=$$?; $(BIN)/python bench/page.py && exit $$code
+
+bench-growth: venv ## simulated clusters of up to 300 members, whose counts are kept for the page (ten minutes or so)
+	@$(BIN)/python bench/growth.py --large --json bench/results/growth.json $(ARGS); code=$$?; $(BIN)/python bench/page.py && exit $$code
+
+bench-million: venv ## a store with a million sessions, filled, expired and filled again (five minutes, 3 GB below /tmp)
+	@$(BIN)/python bench/million.py --json bench/results/million.json $(ARGS); code=$$?; $(BIN)/python bench/page.py && exit $$code
 
 races: venv ## requests that overlap: what this and other session libraries do, as a table; ARGS=--ours needs no redis
 	@exec $(BIN)/python bench/races.py $(ARGS)

@@ -145,8 +145,13 @@ def _section(
         ),
         (),
         (
-            Claim("protected commits a second on one core of the agent", 1e6 / agent_us, 10_000, at_least=True,
-                  target="agent"),
+            Claim(
+                "protected commits a second on one core of the agent",
+                1e6 / agent_us,
+                10_000,
+                at_least=True,
+                target="agent",
+            ),
             Claim("an idle agent's own memory", idle_bytes / 1e6, 60, "MB", target="agent"),
             Claim("understudy.flask imported, beyond Flask", added_ms, 60, "ms", target="import"),
         ),

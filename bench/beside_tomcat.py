@@ -37,14 +37,19 @@ from web import LoadClient, load_client
 
 PLAIN, READ, WRITE, CREATE = "page without session", "read", "write", "create"
 READ_HOP, WRITE_HOP = "read, another member each time", "write, another member each time"
-OPERATIONS = (PLAIN, READ, WRITE, CREATE, READ_HOP, WRITE_HOP)
+OPERATIONS = (READ, WRITE, CREATE, READ_HOP, WRITE_HOP)
+PLAIN_SHARE = 0.5
+"""Of an operation's time: just before it the page without a session is measured for so long."""
+MAKERS = 8
+"""Clients at once, where sessions are made to be weighed."""
 WARM_S = {Tomcat: 1.5, Ours: 0.3}
 """Of each operation, before anything is counted: a Java machine compiles what it has seen often."""
 SETTLED_S = 0.3
 """What an operation leaves to be sent later, news and acknowledgements, has been sent by then."""
 IDLE_S = 2.0
 PROXIES = 25_000
-WARM_SESSIONS = 200
+WARM_SESSIONS = 1_000
+"""An agent and a Java machine grow with the first requests, whatever these bring; that is no session's."""
 TOMCATS = (tomcat.BACKUP, tomcat.DELTA)
 SIDES = {
     "Understudy, BackupManager": (Ours, "BackupManager"),
@@ -61,6 +66,8 @@ OURS, THEIRS = (
 class Once(NamedTuple):
     """One operation in one round."""
 
+    plain_us: float
+    """The median of the page without a session, just before."""
     median_us: float
     p99_us: float
     packets: float
@@ -83,7 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Three members of Tomcat and three of ours, the same operations.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="of each operation in each round (0.4)")
-    parser.add_argument("--sessions", type=int, default=2_000, help="for the memory of one (2000)")
+    parser.add_argument("--sessions", type=int, default=2_500, help="for the memory of one (2500)")
     add_option(parser)
     options = parser.parse_args()
     if (missing := tomcat.why_not() or network.why_not()) is not None:
@@ -155,18 +162,18 @@ def _growth(client: LoadClient, side: Side, sessions: int, members: Iterable[str
 def _create(client: LoadClient, side: Side, count: int) -> int:
     made = 0
     while made < count:
-        found = client.run(_order(side, CREATE, 0.5))
+        found = client.run(_order(side, CREATE, 0.5, MAKERS))
         made += found.answered - found.failures
     return made
 
 
-def _order(side: Side, operation: str, seconds: float) -> Order:
+def _order(side: Side, operation: str, seconds: float, clients: int = 1) -> Order:
     pages = side.pages
     reads = {PLAIN: pages.plain, CREATE: pages.begin}
     hops = operation in (READ_HOP, WRITE_HOP)
     return Order(
         tuple(side.door(name) for name in (NAMES if hops else NAMES[:1])),
-        1,
+        clients,
         seconds,
         1.0 if operation in (WRITE, WRITE_HOP) else 0.0,
         hops=hops,
@@ -180,7 +187,7 @@ def _order(side: Side, operation: str, seconds: float) -> Order:
 
 def _measure(client: LoadClient, sides: list[Side], options: argparse.Namespace) -> Measured:
     for side in sides:
-        for operation in OPERATIONS:
+        for operation in (PLAIN, *OPERATIONS):
             client.run(_order(side, operation, WARM_S[type(side)]))
     idle = {side.name: _idle(side) for side in sides}
     measured: Measured = {}
@@ -203,6 +210,7 @@ def _idle(side: Side) -> tuple[float, float]:
 
 
 def _once(client: LoadClient, side: Side, operation: str, seconds: float, idle: tuple[float, float]) -> Once:
+    plain = client.run(_order(side, PLAIN, seconds * PLAIN_SHARE))
     before, began_s = side.traffic(), time.monotonic()
     found = client.run(_order(side, operation, seconds))
     time.sleep(SETTLED_S)
@@ -212,6 +220,7 @@ def _once(client: LoadClient, side: Side, operation: str, seconds: float, idle: 
     times = sorted((*found.reads_us, *found.writes_us))
     spent = Traffic(after.packets - before.packets, after.sent_bytes - before.sent_bytes)
     return Once(
+        statistics.median(plain.reads_us),
         statistics.median(times),
         times[min(len(times) - 1, len(times) * 99 // 100)],
         max(0.0, spent.packets - idle[0] * took_s) / found.answered,
@@ -224,8 +233,11 @@ def _once(client: LoadClient, side: Side, operation: str, seconds: float, idle: 
 
 def _added_us(measured: Measured, side: str, operation: str) -> float:
     """What the operation takes beyond the same member's page without a session; the median of the rounds."""
-    pairs = zip(measured[side, operation], measured[side, PLAIN], strict=True)
-    return statistics.median(one.median_us - plain.median_us for one, plain in pairs)
+    return statistics.median(once.median_us - once.plain_us for once in measured[side, operation])
+
+
+def _plain_us(measured: Measured, side: str) -> float:
+    return statistics.median(once.plain_us for operation in OPERATIONS for once in measured[side, operation])
 
 
 def _median(measured: Measured, side: str, operation: str, field: str) -> float:
@@ -241,8 +253,8 @@ def _section(run: tuple[str, ...], measured: Measured, held: dict[str, Held], ot
             "Three real members of Tomcat 10 under its BackupManager and its DeltaManager, and three of ours, each in a"
             " network namespace of its own; the same pages (JSP there, Flask under gunicorn here) asked by the same"
             " client through Unix sockets, one request at a time. A session holds 1 kB, and a write sets one number of"
-            " it. *Added* is what an operation takes beyond the same server's page without a session, so that what the"
-            " two languages and servers take is left out.",
+            " it. *Added* is what an operation takes beyond the same server's page without a session, measured just"
+            " before it, so that what the two languages and servers take is left out.",
             "Both of Tomcat's managers send with `channelSendOptions` 6, acknowledged when applied: BackupManager's own"
             " default, and what makes DeltaManager wait as ours does (its default, 8, waits for nobody).",
             "Packets and bytes are what the kernel counted on all members' cables, headers and TCP's acknowledgements"
@@ -266,10 +278,10 @@ def _tables(measured: Measured, held: dict[str, Held]) -> Iterable[Table]:
         [
             (operation, *(v for side in SIDES for v in (_added_us(measured, side, operation),
                                                         _median(measured, side, operation, "p99_us"))))
-            for operation in OPERATIONS[1:]
+            for operation in OPERATIONS
         ],
         "The page without a session takes "
-        + ", ".join(f"{shown(_median(measured, side, PLAIN, 'median_us'))} µs ({side})" for side in SIDES) + ".",
+        + ", ".join(f"{shown(_plain_us(measured, side))} µs ({side})" for side in SIDES) + ".",
     )  # fmt: skip
     yield table(
         "Between members, for each operation",
@@ -277,7 +289,7 @@ def _tables(measured: Measured, held: dict[str, Held]) -> Iterable[Table]:
         [
             (operation, *(_median(measured, side, operation, field) for side in SIDES for field in
                           ("packets", "sent_bytes")))
-            for operation in OPERATIONS[1:]
+            for operation in OPERATIONS
         ],
     )  # fmt: skip
     rows: list[tuple[Cell, ...]] = [(side, one.primary, one.copy, one.proxy) for side, one in held.items()]
@@ -305,7 +317,7 @@ def _claims(measured: Measured, held: dict[str, Held]) -> Iterable[Claim]:
 
 def _worse(measured: Measured, held: dict[str, Held]) -> Iterable[str]:
     for mine, other in zip(OURS, THEIRS, strict=True):
-        for operation in OPERATIONS[1:]:
+        for operation in OPERATIONS:
             for what, value, beside, unit in (
                 ("adds more time", _added_us(measured, mine, operation), _added_us(measured, other, operation), "µs"),
                 ("sends more packets", *(_median(measured, s, operation, "packets") for s in (mine, other)), "packets"),

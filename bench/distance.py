@@ -29,6 +29,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from report import ROOT
 from understudy.demo.cluster import Place
 
 ADDRESS = "198.18.1.{}"
@@ -62,7 +63,7 @@ class Distance:
         self._relay = subprocess.Popen(
             [sys.executable, __file__, str(delay_ms), str(len(self._names))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         )  # fmt: skip
         assert self._relay.stdout is not None
         line = self._relay.stdout.readline()
@@ -130,7 +131,7 @@ def _host(number: int) -> str:
 
 
 def _cable(host: str) -> int:
-    """The cable of the namespace that this process is in: the descriptor gives what it sends, and takes what it gets."""
+    """The cable of the namespace that this process is in: its end gives what is sent there, and takes what it gets."""
     end = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
     for command in (

@@ -38,6 +38,8 @@ SESSIONS = 8
 """In each try; every second one reads, the others write."""
 LOAD_VISITORS = 4
 LOAD_PAUSE_S = 0.05
+BEFORE_S, UNDER_WAY_S = 1.0, 0.1
+"""Requests of so long before a loss are what is normal, but for those that may still be under way."""
 LOSS_S = 3.0
 """A silent or cut-off member comes back after so long."""
 TIMEOUT_S = 10.0
@@ -54,6 +56,8 @@ class Times(NamedTuple):
     reads: list[float]
     writes: list[float]
     wrong: list[str]
+    periods_s: list[tuple[float, float]]
+    """From each loss until all of that is answered."""
 
 
 class Stage(NamedTuple):
@@ -70,27 +74,30 @@ def main() -> int:
     if "cut" in options.ways and reason is not None:
         print(f"failover: nothing is cut: {reason}", file=sys.stderr)
     chance = random.Random(options.seed)
-    results = {way: Times([], [], []) for way in ways}
+    results = {way: Times([], [], [], []) for way in ways}
+    tries = {way: options.tries if way == "kill" or options.others is None else options.others for way in ways}
     head = [*machine(), f"load average before: {load_average()}", f"seed: {options.seed}", ""]
     meter = Meter()
     with _started() as stage:
-        for number in range(options.tries):
-            for way in ways:
+        for number in range(max(tries.values(), default=0)):
+            for way in (way for way in ways if number < tries[way]):
                 _try(stage, way, NAMES[number % len(NAMES)], results[way], chance)
-                print(f"\r{number + 1} of {options.tries}: {way}  ", end="", file=sys.stderr, flush=True)
+                print(f"\r{number + 1} of {tries[way]}: {way}  ", end="", file=sys.stderr, flush=True)
         with contextlib.suppress(AssertionError):  # told below, without the members' logs
             stage.load.finish(NAMES)
         if failures := stage.load.failures:
             print(f"\nfailover: the members' logs are in {keep_logs(stage.cluster)}", file=sys.stderr)
     print(file=sys.stderr)
-    lines, holds = told(results, options.tries)
+    lines, holds = told(results, tries)
     print("\n".join([*head, *lines, *(f"WRONG under load: {failure}" for failure in failures)]))
     if options.json is not None:
-        write_section(_section(head, results, options.tries, len(failures), meter.others()), options.json)
+        write_section(
+            _section(head, results, tries, list(stage.load.took), len(failures), meter.others()), options.json
+        )
     return 0 if holds and not failures else 1
 
 
-def told(results: dict[str, Times], tries: int) -> tuple[list[str], bool]:
+def told(results: dict[str, Times], tries: dict[str, int]) -> tuple[list[str], bool]:
     """The figures as lines, and whether all of them are as wanted."""
     lines = [f"{'ms from loss to answer':24}{'tries':>6}{'count':>7}{'median':>9}{'p90':>7}{'longest':>9}   wanted"]
     holds = True
@@ -101,7 +108,7 @@ def told(results: dict[str, Times], tries: int) -> tuple[list[str], bool]:
             median, p90 = statistics.median(ordered), ordered[min(len(ordered) - 1, len(ordered) * 9 // 10)]
             good = median <= wanted[0] and ordered[-1] <= wanted[1]
             verdict = f"{wanted[0]} and {wanted[1]}{'' if good else ': MISSED'}"
-            figures = f"{tries:>6}{len(values):>7}{median:>9.0f}{p90:>7.0f}{ordered[-1]:>9.0f}"
+            figures = f"{tries[way]:>6}{len(values):>7}{median:>9.0f}{p90:>7.0f}{ordered[-1]:>9.0f}"
             lines.append(f"{way + ', ' + what:24}{figures}   {verdict}")
             holds &= good
         holds &= not times.wrong
@@ -109,7 +116,14 @@ def told(results: dict[str, Times], tries: int) -> tuple[list[str], bool]:
     return [*lines, *wrong[:10], f"{len(wrong)} answers were wrong"], holds
 
 
-def _section(head: list[str], results: dict[str, Times], tries: int, failures: int, others: float) -> Section:
+def _section(
+    head: list[str],
+    results: dict[str, Times],
+    tries: dict[str, int],
+    took: list[tuple[float, float]],
+    failures: int,
+    others: float,
+) -> Section:
     rows: list[tuple[Cell, ...]] = []
     claims: list[Claim] = []
     for way, times in results.items():
@@ -132,13 +146,24 @@ def _section(head: list[str], results: dict[str, Times], tries: int, failures: i
         "Failover",
         (*(line for line in head if line), f"load average after: {load_average()}", quietness(others)),
         (
-            f"Three real members under load; {tries} times each, one of them is killed (SIGKILL of all its processes),"
-            " made silent (SIGSTOP), or cut off (its packets are dropped in both directions). Eight sessions whose"
-            " primary it was get one request each, at once, at another member. The time is from the loss to the"
-            " complete answer. A write waits for what was promised to the lost member's workers, at most 250 ms from"
-            " its last heartbeat; a read does not.",
+            "Three real members under load: one of them is killed (SIGKILL of all its processes), made silent"
+            " (SIGSTOP), or cut off (its packets are dropped in both directions), "
+            + ", ".join(f"{SAID[way]} {count} times" for way, count in tries.items())
+            + ". Eight sessions whose primary it was get one request each, at once, at another member. The time is from"
+            " the loss to the complete answer. A write waits for what was promised to the lost member's workers, at"
+            " most 250 ms from its last heartbeat; a read does not.",
+            f"The load: {LOAD_VISITORS} visitors who use all members in turn. Who comes to a living member from the"
+            " moment of a loss until those eight requests are answered is compared with who comes in the second before"
+            " it. A visitor whose session's primary is the lost one waits as the eight do.",
         ),
-        (table("From the loss to the answer, in ms", ("", "count", "median", "p90", "longest"), rows),),
+        (
+            table("From the loss to the answer, in ms", ("", "count", "median", "p90", "longest"), rows),
+            table(
+                "Requests of the load at living members, in ms",
+                ("", "count", "median", "p99", "longest"),
+                _of_load(results, took),
+            ),
+        ),
         (),
         tuple(claims),
         (
@@ -147,6 +172,18 @@ def _section(head: list[str], results: dict[str, Times], tries: int, failures: i
         ),
         others,
     )
+
+
+def _of_load(results: dict[str, Times], took: list[tuple[float, float]]) -> Iterator[tuple[Cell, ...]]:
+    losses = {SAID[way]: times.periods_s for way, times in results.items()}
+    before = [(lost_s - BEFORE_S, lost_s - UNDER_WAY_S) for of_way in losses.values() for lost_s, _ in of_way]
+    for name, periods in {"in the second before a loss": before, **losses}.items():
+        ordered = sorted(
+            seconds * 1000 for began_s, seconds in took if any(since <= began_s <= until for since, until in periods)
+        )
+        if ordered:
+            p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+            yield name, len(ordered), statistics.median(ordered), p99, ordered[-1]
 
 
 @contextlib.contextmanager
@@ -179,6 +216,7 @@ def _try(stage: Stage, way: str, victim: str, times: Times, chance: random.Rando
             asker.start()
         for asker in askers:
             asker.join()
+        times.periods_s.append((lost_s, time.monotonic()))
         time.sleep(max(0.0, lost_s + LOSS_S - time.monotonic()) if way != "kill" else 0.0)
         _end(stage, way, victim)
         cluster.wait_ready()
@@ -227,6 +265,7 @@ def _ask(visitor: Visitor, at: int, member: str, lost_s: float, times: Times) ->
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tries", type=int, default=TRIES, help=f"of each way ({TRIES})")
+    parser.add_argument("--others", type=int, help="tries of the ways other than kill, if fewer")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="all of them")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the pauses between")
     add_option(parser)

@@ -70,8 +70,12 @@ def main() -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     others = meter.others()
-    run = (*machine(), f"load average: {load_before} before, {load()} after", quietness(others),
-           f"run: {options.rounds} rounds in each cluster, {options.count} of each kind of request in a round")  # fmt: skip
+    run = (
+        *machine(),
+        f"load average: {load_before} before, {load()} after",
+        quietness(others),
+        f"run: {options.rounds} rounds in each cluster, {options.count} of each kind of request in a round",
+    )
     hand_over(_section(run, sizes, measured, others), options.json)
     return 0
 
@@ -162,9 +166,9 @@ def _section(run: tuple[str, ...], sizes: list[int], measured: Measured, others:
         (
             "Without a sticky balancer each request of a session comes to another member. Here one cluster grows; a"
             " worker of each member asks for the same sessions of 1 kB, at the member where their primary is and at"
-            " another one each time (a proxy or the backup; primaries stay where they are, `move_after` is 0). *Added* is the difference of the two in the same round."
-            " All members are on one machine, so their heartbeats, which grow with the square of their number, take"
-            " from the same processors.",
+            " another one each time (a proxy or the backup; primaries stay where they are, `move_after` is 0)."
+            " *Added* is the difference of the two in the same round. All members are on one machine, so their"
+            " heartbeats, which grow with the square of their number, take from the same processors.",
         ),
         (
             table(

@@ -2,8 +2,8 @@
 
     python bench/million.py [--sessions N] [--json FILE]
 
-Takes some minutes, and some gigabytes below /tmp; so it is not part of `make bench` (bench/store.py does the same with a
-tenth), but a target of its own, `make bench-million`.
+Takes some minutes, and some gigabytes below /tmp; so it is not part of `make bench` (bench/store.py does the same with
+a tenth), but a target of its own, `make bench-million`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from understudy.errors import UnderstudyError
 
 SESSIONS = 1_000_000
 READY_MS_MAX = 5_000
-"""What we want of an agent's start over a full store; that it comes near the start over an empty one is not promised."""
+"""What we want of an agent's start over a full store."""
 
 
 def main() -> int:

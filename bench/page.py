@@ -29,7 +29,8 @@ HEAD = """\
 
 What Understudy costs, beside what one would use instead, measured in the same run. `make bench` measures all of it
 again in less than a quarter of an hour and writes this page anew, but for what says that it came from a longer run of
-its own; [bench/README.md](../bench/README.md) tells how, and how to run one part alone. Nothing here is written by hand.
+its own; [bench/README.md](../bench/README.md) tells how, and how to run one part alone. Nothing here is written by
+hand.
 
 Ratios within a section may be compared; times of one section with those of another, or with another machine's, may
 not. Each section says on what machine and from which commit its figures came, and how much of the machine others took

@@ -91,10 +91,10 @@ def _run(started: Started, options: argparse.Namespace, load_before: str) -> int
 
 
 def _print(rows_of: dict[int, dict[str, Row]], notes: Notes) -> None:
-    for size, rows in rows_of.items():
+    for size, of_size in rows_of.items():
         print(f"\nsessions of {size} bytes; a ratio below 1: Understudy takes less time")
-        print("\n".join(table(rows.values())))
-        print("slower than redis: " + (", ".join(slower(rows.values())) or "none"))
+        print("\n".join(table(of_size.values())))
+        print("slower than redis: " + (", ".join(slower(of_size.values())) or "none"))
         settled = {name: statistics.median(notes.settled_ns[size, name]) / 1000 for name in UNAWAITED}
         print(
             "per write, until the last of a round was on both machines, in µs: "

@@ -53,8 +53,9 @@ class Simulated:
     """So many members under one manager, ready.
 
     Args:
-        pulse: heartbeats, and all that waits for them, so many times as slow as by default, so that hundreds of members,
-            whose heartbeats grow with their number squared, take minutes and not hours. Sessions' messages are the same.
+        pulse: heartbeats, and all that waits for them, so many times as slow as by default, so that hundreds of
+            members, whose heartbeats grow with their number squared, take minutes and not hours. Sessions' messages are
+            the same.
     """
 
     def __init__(self, count: int, manager: str, *, pulse: int = 1) -> None:

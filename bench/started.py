@@ -214,8 +214,8 @@ class Started:
         environ = self._environ | {"UNDERSTUDY_DIR": str(self._base / directory)} | variables
         with (self._base / f"{directory}.out").open("wb") as output:
             self._processes[name] = subprocess.Popen(
-                [*(place or Place()).enter, *command], env=environ, cwd=self._base, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True, preexec_fn=_end_with_parent,
+                [*(place or Place()).enter, *command], env=environ, cwd=self._base, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, start_new_session=True, preexec_fn=_end_with_parent,
             )  # fmt: skip
 
     def _wait(self, name: str, lacks: Callable[[], str | None]) -> None:

@@ -37,7 +37,7 @@ Times = dict[tuple[str, int, str], tuple[list[int], list[int]]]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="The store under many workers, and filled, emptied and filled again.")
-    parser.add_argument("--sessions", type=int, default=100_000, help="in the store (100000; a million: bench/million.py)")
+    parser.add_argument("--sessions", type=int, default=100_000, help="in the store (100000)")
     parser.add_argument("--workers", type=int, nargs="+", default=list(WORKERS), help="how many (1 4 16 64)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement beside workers (1)")
     add_option(parser)

@@ -18,7 +18,7 @@ import math
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -36,6 +36,8 @@ ENDED_TRIED = 0.1
 """Share of requests with the cookie of a session that has ended."""
 NUMBERS_MAX = 60
 """Numbers in one session before its visitor logs out."""
+TIMES_MAX = 100_000
+"""The last answers are kept with what they took."""
 FAILURES_MAX = 20
 """More say nothing new."""
 ERROR_PAGE = "an error page"
@@ -84,6 +86,8 @@ class Load:
         """What was wrong, in words."""
         self.wrongs: Counter[str] = Counter()
         """How often, by kind."""
+        self.took: deque[tuple[float, float]] = deque(maxlen=TIMES_MAX)
+        """When requests that were answered began, and how long they took, in s."""
         self.end = threading.Event()
         self._lost_until_s: dict[str, float] = {}
         self._apart: frozenset[str] = frozenset()
@@ -317,4 +321,5 @@ class _Visitor:
                 self._load.wrong(ERROR_PAGE, f"{self.user}: {what}")
             return None
         self.answers += 1
+        self._load.took.append((began_s, time.monotonic() - began_s))
         return answer

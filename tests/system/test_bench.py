@@ -149,6 +149,89 @@ def test_growth_is_counted_and_compared_with_its_model(tmp_path: Path) -> None:
     assert {plot["name"] for plot in found["plots"]} >= {"growth-create", "growth-memory"}
 
 
+def probe(code: str) -> subprocess.CompletedProcess[str]:
+    """Python in which the benchmarks' modules can be imported."""
+    environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'bench'}"}
+    return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+
+
+def skip_where_nothing_is_apart() -> None:
+    """Machines at a distance need root, and a kernel that has TUN devices."""
+    if reason := probe("import distance; print(distance.why_not() or '')").stdout.strip():
+        pytest.skip(reason)
+
+
+DISTANCE_PROBE = """
+import os, socket, subprocess, sys, threading, time
+from distance import Distance
+
+BYTES, DELAY_S = 3_000_000, 0.004
+with Distance(("here", "there"), DELAY_S * 1000) as distance:
+    place = distance.places()["there"]
+    echo = (
+        "import socket; s = socket.create_server((%r, 7000)); print('up', flush=True); c, _ = s.accept()\\n"
+        "while data := c.recv(65536): c.sendall(data)"
+    ) % place.host
+    server = subprocess.Popen([*place.enter, sys.executable, "-c", echo], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout.readline() == b"up\\n"
+        distance.enter("here")
+        began_s = time.monotonic()
+        connection = socket.create_connection((place.host, 7000), 20)
+        assert time.monotonic() - began_s >= 2 * DELAY_S, "there and back"
+        sent, received = os.urandom(BYTES), bytearray()
+        threading.Thread(target=connection.sendall, args=(sent,), daemon=True).start()
+        while len(received) < BYTES:
+            received += connection.recv(65536)
+        assert received == sent
+    finally:
+        server.kill()
+assert not os.path.exists(place.enter[1].partition("=")[2])
+"""
+
+
+def test_machines_are_some_time_apart() -> None:
+    """What is sent to another machine comes later, and whole; nothing is left of the machines afterwards."""
+    skip_where_nothing_is_apart()
+    result = probe(DISTANCE_PROBE)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="redis-server is not installed: apt-get install redis-server"
+)
+def test_a_path_over_a_distance_takes_the_ways_that_it_must(tmp_path: Path) -> None:
+    """With 5 ms each way a protected write takes one way to the copy and one back, redis' SET and WAIT three times as
+    many, and what is read in place none.
+    """
+    skip_where_nothing_is_apart()
+    found = section(tmp_path, "apart.py", "--delay-ms", "5", "--rounds", "1", "--count", "2")
+    for size in (190, 1000):
+        medians_us = {name: row[0] for name, row in rows(found, f"Sessions of {size}").items()}
+        assert set(medians_us) == {*THEIRS, *OURS}
+        ways_ms = {"redis GET": 10, "redis SET + WAIT 1": 30, 'write, "backup"': 10, "read on a proxy": 10}
+        for name, at_least_ms in ways_ms.items():
+            assert medians_us[name] >= 1_000 * at_least_ms, (name, medians_us)
+        assert medians_us["clean read"] > 0
+
+
+def test_a_hop_is_measured_among_more_and_more_members(tmp_path: Path) -> None:
+    """Reads and writes at the primary and at another member have a row for each size of the cluster."""
+    found = section(tmp_path, "hops.py", "--members", "3", "4", "--rounds", "1", "--count", "4")
+    measured = rows(found, "A request where the primary is")
+    assert set(measured) == {f"{n}, {kind}" for n in (3, 4) for kind in ("read", "write")}
+    assert all(here > 0 and elsewhere > 0 for here, elsewhere, *_ in measured.values()), measured
+
+
+def test_a_full_store_is_filled_three_times_and_started_over(tmp_path: Path) -> None:
+    """`make bench-million` (here with fewer) fills, expires and fills again, looks sessions up, and starts an agent."""
+    found = section(tmp_path, "million.py", "--sessions", "2000")
+    steps = rows(found, "Filled, expired")
+    assert [steps[name][0] for name in ("empty", "filled", "all expired", "filled a third time")] == [0, 2000, 0, 2000]
+    assert steps["filled"][5] > 0 and steps["all expired"][5] is None
+    assert all(ready_ms > 0 for ready_ms, _ in rows(found, "Start of an agent").values())
+
+
 def test_a_store_is_measured_under_workers_and_filled_again(tmp_path: Path) -> None:
     """S50: the store's benchmark measures one of several workers, and tells whether a store that was filled, emptied
     and filled again grew.
