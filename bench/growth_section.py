@@ -72,6 +72,19 @@ MODELS: dict[str, dict[str, tuple[str, Model]]] = {
 }
 """Messages of one operation: a change and its acknowledgement for each backup; news of a place for each member that
 is neither; DeltaManager confirms to every member that all have it, so that they show it."""
+EVENT_MODELS: dict[tuple[str, str], tuple[str, Model | None]] = {
+    (ROUND_ROBIN_NAME, "joins"): ("0: places come in batches", None),
+    (RENDEZVOUS_NAME, "joins"): ("0", None),
+    (DELTA_NAME, "joins"): ("2N to 3N", lambda n: 2 * n),
+    (ROUND_ROBIN_NAME, "leaves"): ("9 to 9 + (N-2)", lambda n: 9),
+    (RENDEZVOUS_NAME, "leaves"): ("9", lambda n: 9),
+    (DELTA_NAME, "leaves"): ("2N-1 to 3N-1", lambda n: 2 * n - 1),
+}
+"""Messages for each session, beside those that come whatever sessions there are; where there are two, the second is
+without batches. Joining, under DeltaManager: a change and its acknowledgement for the newcomer and each other member,
+and the word that all have it. Leaving: four changes with their acknowledgements, and a release of who goes (under
+round-robin the new place for each other member, too); under DeltaManager the changed list for each other member, and
+for half of the sessions another primary."""
 
 
 def growth_section(run: tuple[str, ...], sizes: list[int], found: Found, mesh: int) -> Section:
@@ -139,11 +152,18 @@ def _event_tables(sizes: list[int], found: Found) -> Iterable[Table]:
     def cells(manager: str, event: str, part: int) -> Iterable[float | None]:
         return (v for n in columns for v in found[manager, n].events.get(event, (nothing, nothing))[part])
 
+    def model(manager: str, event: str) -> str:
+        return EVENT_MODELS[manager, event][0] if (manager, event) in EVENT_MODELS else ""
+
     head = ("", *(f"{what}, N={n}" for n in columns for what in ("messages", "bytes")))
     yield table(
         "What a member's coming and going costs, until every session has its copies, for each session that it held",
-        head,
-        [(f"{manager}: a member {event}", *cells(manager, event, 1)) for manager in MANAGERS for event in EVENTS],
+        (*head, "model of messages"),
+        [
+            (f"{manager}: a member {event}", *cells(manager, event, 1), model(manager, event))
+            for manager in MANAGERS
+            for event in EVENTS
+        ],
         f"Measured with {HELD} sessions ({HELD_LARGE} from {HELD_LARGE_FROM} members on) and with none; this is the"
         " difference, divided among the sessions whose data"
         " the member held (primaries and backups; for one that joins, all). The share of backups that moves to a"
@@ -206,14 +226,19 @@ def _plots(sizes: list[int], found: Found) -> Iterable[Plot]:
         log_x=True, log_y=True,
     )  # fmt: skip
     for event in EVENTS:
-        yield Plot(
-            f"growth-{event}", f"Bytes until all is well after a member {event}", "members", "bytes for each session",
-            tuple(
-                series(m, [(n, found[m, n].events[event][1].sent_bytes) for n in sizes if event in found[m, n].events])
-                for m in MANAGERS
-            ),
-            log_x=True, log_y=True,
-        )  # fmt: skip
+        yield _event_plot(event, sizes, found)
+
+
+def _event_plot(event: str, sizes: list[int], found: Found) -> Plot:
+    counted = [(m, n, found[m, n].events[event][1]) for m in MANAGERS for n in sizes if event in found[m, n].events]
+    measured = [series(m, [(n, cost.messages) for of, n, cost in counted if of == m]) for m in MANAGERS]
+    models = [
+        series(m, [(n, model(n)) for n in sizes], model=True)
+        for m in MANAGERS
+        if (model := EVENT_MODELS.get((m, event), ("", None))[1]) is not None
+    ]
+    title = f"Messages until all is well after a member {event}"
+    return Plot(f"growth-{event}", title, "members", "for each session", (*measured, *models), log_x=True, log_y=True)
 
 
 def _claims(sizes: list[int], found: Found) -> tuple[Claim, ...]:
