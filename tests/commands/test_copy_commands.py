@@ -26,7 +26,7 @@ from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
 
-B = LIVES["b"]
+A, B = LIVES["a"], LIVES["b"]
 THEIRS = new_session(1, "b", ("a",), START_MS, x=b"1")
 """What b holds as primary; a is its backup."""
 COPY = backup_of(THEIRS)
@@ -185,6 +185,26 @@ def test_access_times_go_to_the_primary_in_batches_and_to_nobody_else() -> None:
     ((to, message),) = sent(a.wait(1_000, hearing=("b", "c")), m.Accessed)
     assert to == "b" and message.ages[0][0] == KEY
     assert a.hears("b", m.Accessed(((KEY, 0),))) == [c.Change(KEY, c.Touch(0))]
+    assert not sent(a.wait(1_000, hearing=("b", "c")), m.Accessed)
+
+
+SOON_OVER = moved(THEIRS.times, idle_timeout_ms=1_900)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(moved(COPY, times=SOON_OVER), id="a backup"),
+        pytest.param(moved(new_session(1, "a", ("b",), START_MS), times=SOON_OVER), id="the primary"),
+        pytest.param(proxy("b", ("c",)), id="a proxy, which does not know when the end is"),
+    ],
+)
+def test_a_use_shortly_before_the_end_is_told_at_once(entry: Entry) -> None:
+    """S44, S45: the session would have expired before the next batch told that it was used."""
+    a = Turns("b", "c", entries={KEY: entry})
+    a.now_ms += 100
+    ((to, message),) = sent(a.asked(m.TouchRequest(KEY, 10)), m.Accessed)
+    assert to == "b" and message.ages == ((KEY, 10),)
     assert not sent(a.wait(1_000, hearing=("b", "c")), m.Accessed)
 
 

@@ -371,7 +371,7 @@ class Engine:
             case c.Touch(age_ms=age_ms, forward=forward):
                 is_news = entry is not None and event.outcome is Outcome.STORED and entry.role is Role.PRIMARY
                 if entry is not None and (forward or is_news):
-                    self.sweeps.accessed(key, entry, age_ms)
+                    self.sweeps.accessed(key, entry, event.before, age_ms)
             case c.Expire():
                 if event.outcome is Outcome.REMOVED and event.before is not None and not event.before.ended:
                     self.sweeps.forget(key, event.before)

@@ -23,6 +23,8 @@ from understudy.protocol.messages import Accessed, Forget, Item
 from understudy.protocol.replicate import Replication
 
 REAP_MS = 1_000
+URGENT_MS = 2 * REAP_MS
+"""A use that is told with the next batch is known there by then."""
 LEAVE_AGAIN_MS = 100
 ORPHAN_MS = 2_000
 """How long a Release may be on its way."""
@@ -43,6 +45,8 @@ class Sweeps:
         self._reap_ms = 0
         self._orphans: dict[bytes, int] = {}
         self._ages: dict[str, dict[bytes, int]] = {}
+        self._is_urgent = False
+        """Some of these uses are of sessions that may be about to expire."""
         self._waiting: deque[c.Scan] = deque()
         self._begun: set[bytes] = set()
         self._forgotten: list[tuple[bytes, Epoch]] = []
@@ -54,12 +58,16 @@ class Sweeps:
 
     # --- use and expiry -------------------------------------------------------------------------------------
 
-    def accessed(self, key: bytes, entry: Entry, age_ms: int) -> None:
-        """Let those who must know learn that a session was used: its primary, or from there its backups."""
+    def accessed(self, key: bytes, entry: Entry, before: Entry | None, age_ms: int) -> None:
+        """Let those who must know learn that a session was used: its primary, or from there its backups.
+
+        With the next batch; at once where the session may expire there before that one comes.
+        """
         to = entry.backups if entry.role is Role.PRIMARY else (entry.primary,)
         for name in to:
             if name != self._core.me:
                 self._ages.setdefault(name, {})[key] = self._core.now_ms - age_ms
+        self._is_urgent |= before is None or not before.has_data or before.expired(self._core.now_ms + URGENT_MS)
 
     def forget(self, key: bytes, before: Entry) -> None:
         """This primary has expired a session: the others drop what they hold of it."""
@@ -70,6 +78,8 @@ class Sweeps:
     def flush(self) -> None:
         """Send what has gathered in this turn."""
         self._go_on()
+        if self._is_urgent:
+            self._send_ages()
         if self._forgotten:
             forgotten, self._forgotten = self._forgotten, []
             for name in self._members.reachable():
@@ -282,7 +292,7 @@ class Sweeps:
         self._leave_tick()
 
     def _send_ages(self) -> None:
-        ages, self._ages, now = self._ages, {}, self._core.now_ms
+        ages, self._ages, self._is_urgent, now = self._ages, {}, False, self._core.now_ms
         for name, instants in ages.items():
             if self._members.is_reachable(name):
                 told = tuple((key, now - instant) for key, instant in instants.items())
