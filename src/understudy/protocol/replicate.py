@@ -455,7 +455,8 @@ class Replication:
                 for holder in flight.holders(self._core.me):
                     if flight.acked.get(holder, 0) < flight.number:
                         self._core.emit(c.Read((flight.key,), c.Resend(holder)))
-            if flight.numbers and not flight.widened and now - flight.since_ms >= settings.backup_timeout_ms:
+            is_late = not flight.widened and now - flight.since_ms >= settings.backup_timeout_ms
+            if is_late and flight.numbers and self._protected_up_to(flight) < flight.numbers[-1]:
                 flight.widened = True
                 self._core.emit(c.Read((flight.key,), c.Protect()))
             if any(now >= w.until_ms for w in flight.waiters):
