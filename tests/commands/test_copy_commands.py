@@ -11,6 +11,7 @@ from tests.making import (
     after,
     at_reign,
     backup_of,
+    commit_id,
     moved,
     new_session,
     place,
@@ -330,6 +331,23 @@ def test_a_deposed_primary_gives_nothing_of_its_own_before_it_has_stepped_down()
     assert sent(commands, m.Compare) == [("c", m.Compare(1, (m.Item(KEY, mine.epoch, mine.context),)))]
     assert sent(commands, m.Compared) == [("c", m.Compared(9, (m.Answer(KEY, m.Verdict.NOTHING),)))]
     assert a.entry is mine
+
+
+def test_a_deposed_primary_promises_and_gives_nothing_of_its_own_either() -> None:
+    """S03, S16: the same where the asker wants to follow a successor that is lost already: it steps down first, and its
+    worker's repeat is not taken for done where another increment has been made from the same number."""
+    mine = after(new_session(1, "a", ("b",), START_MS, x=b"1"), sets(2, x=b"mine"), 2, "a", START_MS)
+    a = Turns("b", "c", entries={KEY: mine})
+    a.outbox.add(2)
+    theirs = backup_of(after(at_reign(mine, 2, "b", ("c",)), sets(3, x=b"theirs"), 9, "b", START_MS))
+    theirs = moved(theirs, context={A: 1, B: 9}, recent=(commit_id(1), commit_id(3)))
+    commands = a.hears("c", m.Ask(7, (m.Question(KEY, Promise(3, 1), theirs.context, theirs.location),)))
+    assert answer(commands) == m.Answer(KEY, m.Verdict.NOTHING, mine.location)
+    assert a.entry.promised == Promise(3, 1)
+    ((to, question),) = sent(commands, m.Compare)
+    known = m.Answer(KEY, m.Verdict.HOLDS, theirs.location, whole(theirs, a.now_ms))
+    a.hears(to, m.Compared(question.comparison, (known,)))
+    assert a.entry.role is Role.BACKUP and a.entry.attributes == theirs.attributes
 
 
 def test_a_contribution_is_merged_sent_on_and_then_acknowledged() -> None:

@@ -226,6 +226,40 @@ def test_who_comes_back_meanwhile_is_asked_too() -> None:
     assert a.entry.role is Role.BACKUP
 
 
+def test_who_was_suspect_meanwhile_is_asked_before_anybody_promotes() -> None:
+    """S40: its question was lost in a cut, and nobody waited for it then; when the last answer comes it is heard again
+    (profile blink, seed 3456: it held the newest change)."""
+    a, inquiries = claimed()
+    a.wait(340, hearing=("d",))
+    assert not a.engine.members.is_alive("c")
+    a.wait(60, hearing=PEERS)
+    commands = a.hears("d", answers(m.Verdict.NOTHING, inquiries["d"]))
+    ((to, question),) = sent(commands, m.Ask)
+    assert to == "c" and a.entry is COPY
+    a.hears("c", answers(m.Verdict.NOTHING, question.inquiry))
+    assert a.entry.role is Role.PRIMARY
+
+
+def test_who_hears_nobody_gives_suspect_members_the_time_of_a_lease() -> None:
+    """S40: our link to d was cut a moment ago, and b is called lost in the same moment: d may hear it (profile links,
+    seed 3562: it had just become its backup)."""
+    a = Turns("b", "d", entries={KEY: COPY})
+    a.wait(300)
+    lost(a)
+    ((_, question),) = sent(a.asked(SECOND), m.Ask)
+    a.wait(240)
+    assert a.entry is COPY
+    a.wait(20)
+    assert a.entry.role is Role.PRIMARY
+    a = Turns("b", "d", entries={KEY: COPY})
+    a.wait(300)
+    lost(a)
+    ((_, question),) = sent(a.asked(SECOND), m.Ask)
+    a.wait(40)
+    a.hears("d", answers(m.Verdict.HEARD, question.inquiry, COPY))
+    assert a.entry is COPY
+
+
 def test_an_answer_counts_once_and_only_to_its_question() -> None:
     """S15: an answer of an earlier inquiry, or the same one twice, does not stand for another member's."""
     a, number = claimed()
@@ -331,6 +365,18 @@ def test_the_first_acknowledgement_waits_for_the_promises_of_others() -> None:
     asked = sent(a.asked(SECOND), m.Ask)
     a.hears("c", answers(m.Verdict.NOTHING, asked[0][1].inquiry, b=180))
     _answered_only_after(a, 180)
+
+
+def test_a_backup_that_has_acknowledged_is_not_slow_while_leases_run_on() -> None:
+    """S21: no other backup is taken beside c for what has to wait for the old primary's leases alone."""
+    a = Turns("b", "c", "d", entries={KEY: COPY})
+    lost(a)
+    asked = {to: message.inquiry for to, message in sent(a.asked(SECOND), m.Ask)}
+    a.hears("c", answers(m.Verdict.NOTHING, asked["c"]))
+    a.hears("d", answers(m.Verdict.NOTHING, asked["d"], b=200))
+    acknowledged_by_c(a)
+    commands = a.wait(160, hearing=PEERS)
+    assert told(FactKind.BACKUP_CHOSEN, "d") not in commands and a.entry.backups == ("c",) and a.outbox
 
 
 def test_leases_of_who_has_promised_do_not_count() -> None:

@@ -189,13 +189,7 @@ def promoted_without_a_higher_reign(patch: Patch) -> None:
 
 def promoted_without_asking(patch: Patch) -> None:
     """Nobody is asked what it holds, or whether it hears the primary."""
-    right = inquire.Inquiry.__init__
-
-    def broken(self: inquire.Inquiry, question: Any, waiting: set[str], now_ms: int) -> None:
-        waiting.clear()
-        right(self, question, waiting, now_ms)
-
-    patch.setattr(inquire.Inquiry, "__init__", broken)
+    patch.setattr(inquire.Inquiries, "_ask", lambda self, inquiry, names: None)
 
 
 def a_hand_over_raises_no_reign(patch: Patch) -> None:

@@ -59,6 +59,9 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("", 978, id="S44: who stood still gave up a copy of a session that had expired everywhere"),
         pytest.param("", 437, id="S25: a worker that its agent had answered looked into a store of three seconds ago"),
         pytest.param("", 279, id="S12: a deposed primary gave its copy up before its successor had another one"),
+        pytest.param("", 3267, id="S44: a use shortly before a session's end was told its primary too late"),
+        pytest.param("", 3456, id="S40: a member that was silent for a moment was not asked before a promotion"),
+        pytest.param("", 3562, id="S40: who was cut off from one member and then the other asked nobody"),
         pytest.param("chaos", 3038, id="S44: an expired copy of a session whose other holders have lost their stores"),
     ],
 )

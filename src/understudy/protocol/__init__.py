@@ -105,7 +105,9 @@ Ask, promise, promote (``inquire``)
     names the next reign. Each answers what it holds beyond the asker, with the promise to acknowledge nothing for
     this key under a lower reign; or that it is the primary, or hears it, and then nobody promotes and requests are
     relayed through the one that answered; or that it knows a higher epoch or promise, and the asker tries again above
-    that. The asker waits for each until it answers or is suspect, merges what came, and promotes itself. It serves
+    that. The asker waits for each until it answers or is suspect (who is heard again before the end is asked again; and
+    where nobody answers at all, suspect members get the time of a lease: it may be us who were cut off), merges what
+    came, and promotes itself. It serves
     reads at once; its promotion's flight acknowledges nothing until the leases that anybody granted to the old primary
     have run out (and to any other holder that has not promised: it may be primary unknown to us), so a first write may
     wait for one lease from the primary's last heartbeat, and nobody's older answer comes after it. A new life, which
@@ -167,9 +169,9 @@ Sweeps (``sweep``)
     requests, and goes on only when most of what it began is finished: what names a lost member (promote, choose a
     backup, drop a proxy whose holders are all gone), what lacks a backup, what is due to expire, what a leaving member
     hands over. Only a primary expires a session. A backup whose time seems over asks; it never decides. One that was
-    used after its primary had expired it says so, and is promoted. (Times
-    travel as ages, and a receiver adds how long they were under way, which heartbeats have taught it: what lay before a
-    member that stood still is no news of use.)
+    used after its primary had expired it says so, and is promoted. Uses are told in batches, but at once where a
+    session may be about to expire. (Times travel as ages, and a receiver adds how long they were under way, which
+    heartbeats have taught it: what lay before a member that stood still is no news of use.)
 
 Reading order
     ``messages``   everything that members, and a worker and its agent, say to each other

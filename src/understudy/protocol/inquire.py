@@ -10,7 +10,7 @@ Source: the two phases of single-decree Paxos (Lamport 1998), with the differenc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from understudy.model.commit import Outcome
@@ -35,10 +35,10 @@ PROMISES = (Verdict.NOTHING, Verdict.HOLDS)
 class Inquiry:
     """One key's question to all, while it is open."""
 
-    def __init__(self, question: Question, waiting: set[str], now_ms: int) -> None:
+    def __init__(self, question: Question, now_ms: int) -> None:
         self.question = question
-        self.waiting = waiting
-        self.asked_ms = now_ms
+        self.waiting: set[str] = set()
+        self.since_ms = self.asked_ms = now_ms
         self.numbers: set[int] = set()
         self.answers: dict[str, Answer] = {}
         self.holds: dict[str, int] = {}
@@ -99,11 +99,9 @@ class Inquiries:
         question = Question(key, promise, entry.context, entry.location)
         if not self.open:
             self._next_tick_ms = self._core.now_ms + TICK_MS
-        inquiry = self.open[key] = Inquiry(question, set(self._members.reachable()), self._core.now_ms)
-        for name in sorted(inquiry.waiting):
-            self._to_ask.setdefault(name, []).append(question)
-        if not inquiry.waiting:
-            self._conclude(inquiry)
+        inquiry = self.open[key] = Inquiry(question, self._core.now_ms)
+        self._ask(inquiry, self._members.reachable())
+        self._maybe_conclude(inquiry)
 
     def answered(self, sender: str, message: Answers) -> None:
         """One member's answers."""
@@ -114,22 +112,38 @@ class Inquiries:
             inquiry.waiting.discard(sender)
             inquiry.answers[sender] = answer
             _longest(inquiry.holds, message.holds)
-            if not inquiry.waiting:
-                self._conclude(inquiry)
+            self._maybe_conclude(inquiry)
 
     def found(self, name: str) -> None:
         """A member is there (again): what is being asked of the others is asked of it, too."""
         for inquiry in self.open.values():
-            inquiry.waiting.add(name)
-            self._to_ask.setdefault(name, []).append(inquiry.question)
+            self._ask(inquiry, (name,))
 
     def silent(self, name: str) -> None:
         """A member is suspect or lost: nobody waits for it."""
         for inquiry in list(self.open.values()):
             if name in inquiry.waiting:
                 inquiry.waiting.discard(name)
-                if not inquiry.waiting:
-                    self._conclude(inquiry)
+                self._maybe_conclude(inquiry)
+
+    def _ask(self, inquiry: Inquiry, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            inquiry.waiting.add(name)
+            self._to_ask.setdefault(name, []).append(inquiry.question)
+
+    def _is_awaited(self, inquiry: Inquiry, name: str) -> bool:
+        """Nobody waits for a suspect member; but where no other answers, it may be us who were cut off for a moment."""
+        if self._members.is_alive(name):
+            return True
+        is_other = self._members.is_reachable(name) and name != inquiry.question.location.primary
+        return is_other and not inquiry.answers and self._core.now_ms < inquiry.since_ms + self._core.settings.lease_ms
+
+    def _maybe_conclude(self, inquiry: Inquiry) -> None:
+        """Conclude when all who are alive now have answered: who was suspect meanwhile may have missed the question."""
+        if not inquiry.waiting:
+            self._ask(inquiry, set(self._members.alive()) - inquiry.answers.keys())
+        if not inquiry.waiting:
+            self._conclude(inquiry)
 
     def _conclude(self, inquiry: Inquiry) -> None:
         """Everybody has answered: promote, or do not, and say why."""
@@ -247,6 +261,10 @@ class Inquiries:
                 if location.primary != what.sender:
                     self._members.fence(location.primary)
                 _longest(self._holds.setdefault(slot, {}), self._holds_for(location))
+        if entry.role is Role.PRIMARY and verdict is Verdict.HOLDS:
+            # The asker knows a later reign. What we did for nobody is repeated there: we step down before we give it.
+            verdict = Verdict.NOTHING
+            self._core.emit(c.Read((event.key,), c.CompareOne((what.sender,))))
         if verdict is Verdict.HOLDS:
             delta = delta_since(entry, what.context, self._core.now_ms)
         promised = entry.promised if verdict is Verdict.REFUSED else NO_PROMISE
@@ -258,14 +276,12 @@ class Inquiries:
         now = self._core.now_ms
         self._next_tick_ms = now + TICK_MS
         for inquiry in list(self.open.values()):
-            for name in [n for n in inquiry.waiting if not self._members.is_alive(n)]:
-                inquiry.waiting.discard(name)
+            inquiry.waiting = {name for name in inquiry.waiting if self._is_awaited(inquiry, name)}
             if not inquiry.waiting:
-                self._conclude(inquiry)
+                self._maybe_conclude(inquiry)
             elif now - inquiry.asked_ms >= RESEND_MS:
                 inquiry.asked_ms = now
-                for name in sorted(inquiry.waiting):
-                    self._to_ask.setdefault(name, []).append(inquiry.question)
+                self._ask(inquiry, inquiry.waiting)
         for key, dropped in list(self._dropped.items()):
             if dropped.due_ms and now >= dropped.due_ms:
                 self._dropped[key] = dropped._replace(due_ms=0)
