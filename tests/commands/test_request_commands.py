@@ -226,6 +226,26 @@ def test_what_becomes_known_while_all_are_asked_is_not_unknown() -> None:
     assert told(FactKind.SESSION_UNKNOWN) not in commands
 
 
+def test_a_place_that_is_out_of_reach_is_asked_for_of_who_sees_it() -> None:
+    """S31, S40: d is lost to us alone: b, which told of it, passes the request on (profile links, seed 50048)."""
+    a = Turns("b", "c", "d")
+    a.on(c.PeerLost("d", LIVES["d"]))
+    a.asked(FETCH)
+    commands = a.hears("b", located(place("d", ("a",))))
+    assert sent(commands, m.Fetch) == [("b", m.Fetch(1, KEY, {}, 1))]
+
+
+def test_an_old_place_whose_holders_are_gone_is_not_the_last_word() -> None:
+    """S31: b knows an older place than c, which holds the session: what b says proves nothing while c is asked."""
+    a = Turns("b", "c", "d")
+    a.on(c.PeerLost("d", LIVES["d"]))
+    a.asked(FETCH)
+    view = ("a", "b", "c")
+    assert a.hears("b", located(place("d"), view)) == []
+    commands = a.hears("c", located(place("d", ("c",), list_number=2), view))
+    assert sent(commands, m.Fetch) == [("c", m.Fetch(1, KEY, {}, 1))]
+
+
 def test_unknown_needs_the_word_of_all() -> None:
     """S31: the second of three answers is not enough, the third is."""
     a = Turns("b", "c", "d")

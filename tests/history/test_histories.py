@@ -62,6 +62,10 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("", 3267, id="S44: a use shortly before a session's end was told its primary too late"),
         pytest.param("", 3456, id="S40: a member that was silent for a moment was not asked before a promotion"),
         pytest.param("", 3562, id="S40: who was cut off from one member and then the other asked nobody"),
+        pytest.param(
+            "links", 50048, id="S31: an old place of which one member knew was taken for the end of a session"
+        ),
+        pytest.param("links", 50055, id="S11: a renewal whose cookie came after that of a later login, rightly void"),
         pytest.param("chaos", 3038, id="S44: an expired copy of a session whose other holders have lost their stores"),
     ],
 )

@@ -86,11 +86,14 @@ class Locator:
         return True
 
     def located(self, job: Job, sender: str, message: Located) -> Found:
-        """One member's answer. Anybody who knows ends the question; so does the last one."""
+        """One member's answer. The first by which the job can go on ends the question; so does the last one."""
         if sender not in job.locating:
             return Found(Finding.ASKED)
         job.located[sender] = message
-        return self.silent(job, sender) if message.location is None else self.conclude(job)
+        location = message.location
+        if location is not None and (location.ended or self._way(job, sender, location)):
+            return self.conclude(job)
+        return self.silent(job, sender)
 
     def silent(self, job: Job, name: str) -> Found:
         """A member has nothing (more) to say."""
@@ -100,12 +103,12 @@ class Locator:
     def conclude(self, job: Job) -> Found:
         """What the answers so far mean."""
         job.locating, job.locating_until_ms = set(), 0
-        places = {s: m.location for s, m in job.located.items() if m.location is not None and s not in job.denied}
+        places = {s: m.location for s, m in job.located.items() if m.location is not None}
         # Where every holder has denied it, the place is that of a session which is over.
-        places = {s: place for s, place in places.items() if place.ended or not _holders(place) <= job.denied}
+        denied = job.denied
+        places = {s: p for s, p in places.items() if p.ended or not (s in denied or _holders(p) <= denied)}
         if places:
-            sender, location = max(places.items(), key=lambda pair: pair[1].epoch)
-            return self._follow(job, sender, location)
+            return self._follow(job, places)
         # Who was lost a moment ago may have been a holder and cannot be asked: it counts among those that are missed,
         # also when it has come back without what it held.
         told = job.located.values()
@@ -123,17 +126,28 @@ class Locator:
             return Found(Finding.UNKNOWN)
         return Found(Finding.LATER)
 
-    def _follow(self, job: Job, sender: str, location: Location) -> Found:
-        """Somebody knows the place: go to a holder who lives, or to who said so if it is one."""
-        holders = [h for h in (location.primary, *location.backups) if h != self._core.me]
-        alive = [h for h in holders if self._members.is_alive(h) and h not in job.denied]
-        if location.ended or alive:
-            self._core.emit(c.Change(job.key, c.Learn(location, sender)))
-            return Found(Finding.ENDED) if location.ended else Found(Finding.HELD, alive[0])
-        if sender in (location.primary, *location.backups):
-            return Found(Finding.HELD, sender)
-        may_return = any(self._members.is_reachable(h) for h in holders) or self._members.may_be_cut_off
+    def _follow(self, job: Job, places: dict[str, Location]) -> Found:
+        """Somebody knows a place: the latest by which somebody can be asked counts, and an end more than any."""
+        for sender, location in sorted(places.items(), key=lambda pair: (pair[1].ended, pair[1].epoch), reverse=True):
+            way = self._way(job, sender, location)
+            if location.ended or way in _holders(location):
+                self._core.emit(c.Change(job.key, c.Learn(location, sender)))
+            if location.ended:
+                return Found(Finding.ENDED)
+            if way:
+                return Found(Finding.HELD, way)
+        named = set().union(*map(_holders, places.values())) - {self._core.me}
+        may_return = any(self._members.is_reachable(name) for name in named) or self._members.may_be_cut_off
         return Found(Finding.LATER if may_return else Finding.UNKNOWN)
+
+    def _way(self, job: Job, sender: str, location: Location) -> str:
+        """Whom to ask by that word: a living holder; or who gave it, if it is one or sees one that we do not; or ""."""
+        if sender in job.denied:
+            return ""
+        holders = [h for h in (location.primary, *location.backups) if h != self._core.me]
+        alive = next((h for h in holders if self._members.is_alive(h) and h not in job.denied), "")
+        sees = (sender, *job.located[sender].view)
+        return alive or (sender if any(h in sees and h not in job.denied for h in holders) else "")
 
     def remember_unknown(self, key: bytes) -> None:
         """Nobody knows the key: believe it for a while."""

@@ -42,10 +42,12 @@ class Calm:
 class Cookie:
     """One id of the session."""
 
-    __slots__ = ("born_ms", "fenced_ms", "replaced_ms", "tried_fenced_ms", "tried_ms")
+    __slots__ = ("born_in_login", "born_ms", "fenced_ms", "replaced_ms", "tried_fenced_ms", "tried_ms")
 
-    def __init__(self, born_ms: int) -> None:
+    def __init__(self, born_ms: int, born_in_login: bool) -> None:
         self.born_ms = born_ms
+        self.born_in_login = born_in_login
+        """A login was under way that came with another id: it may have replaced this one in the same millisecond."""
         self.tried_ms: int | None = None
         """A rotation that may have replaced it began then."""
         self.tried_fenced_ms: int | None = None
@@ -127,7 +129,7 @@ class Ledger:
         text = text.partition(".")[0]
         found = self.cookies.get(text)
         if found is None:
-            found = self.cookies[text] = Cookie(self.now_ms())
+            found = self.cookies[text] = Cookie(self.now_ms(), self._logins_open > 0)
         return found
 
     def rotates(self, cookie: str, now_ms: int, *, fenced: bool) -> None:
@@ -229,7 +231,7 @@ class Ledger:
 
     def _may_be_replaced(self, state: Cookie, now_ms: int, fenced: bool) -> bool:
         """By a login, by a renewal whose grace time is over, or by two renewals: an entry knows one previous id."""
-        if self._logins_open or state.born_ms < self._logins_until_ms:
+        if self._logins_open or state.born_in_login or state.born_ms < self._logins_until_ms:
             return True
         if state.tried_ms is None or state.tried_fenced_ms is not None:
             return state.tried_fenced_ms is not None
