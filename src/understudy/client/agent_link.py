@@ -123,12 +123,22 @@ class AgentLink:
 class _Waiting:
     """One unanswered request."""
 
-    __slots__ = ("reply", "turn")
+    __slots__ = ("_turn", "reply")
 
     def __init__(self) -> None:
         self.reply: Reply | None = None
-        self.turn = threading.Event()
+        self._turn = threading.Lock()
+        """Free when something has happened. An Event would be made of a lock too, in twenty times the time."""
+        self._turn.acquire()
+
+    def wake(self) -> None:
         """Something has happened: the answer is here, the connection has ended, or nobody reads."""
+        with contextlib.suppress(RuntimeError):  # it was free already
+            self._turn.release()
+
+    def wait(self, seconds: float) -> None:
+        """Until something has happened since the last time."""
+        self._turn.acquire(timeout=seconds)
 
 
 class _Connection:
@@ -142,6 +152,8 @@ class _Connection:
         self._buffer = bytearray()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
+        self._poll = select.poll()
+        self._poll.register(opened, select.POLLIN)
         self._sending = threading.Lock()
         self._reading = threading.Lock()
         opened.sendall(frames.hello())
@@ -161,8 +173,7 @@ class _Connection:
                     has_read = True
                     self._read(lambda: mine.reply is None, deadline_s)
                 else:
-                    mine.turn.wait(max(0.0, deadline_s - time.monotonic()))
-                    mine.turn.clear()
+                    mine.wait(max(0.0, deadline_s - time.monotonic()))
                     if mine.reply is None and time.monotonic() >= deadline_s:
                         raise TimeoutError
             return mine.reply
@@ -186,7 +197,7 @@ class _Connection:
         if self._reading.acquire(blocking=False):
             self._stop_reading()
         for waiting in list(self._waiting.values()):
-            waiting.turn.set()
+            waiting.wake()
 
     def _read(self, goes_on: Callable[[], bool], deadline_s: float) -> None:
         """Hand out answers; the caller has become the one who reads."""
@@ -204,9 +215,7 @@ class _Connection:
         self._reading.release()
 
     def _something_came(self) -> bool:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(self._buffer or poll.poll(0))
+        return bool(self._buffer or self._poll.poll(0))
 
     def _send(self, data: bytes) -> None:
         with self._sending:
@@ -219,7 +228,7 @@ class _Connection:
         """Somebody stopped reading: one who waits goes on with it."""
         for waiting in list(self._waiting.values()):
             if waiting.reply is None:
-                waiting.turn.set()
+                waiting.wake()
                 return
 
     def _dispatch(self, body: bytes) -> None:
@@ -227,7 +236,7 @@ class _Connection:
         waiting = self._waiting.get(reply.request)
         if waiting is not None:
             waiting.reply = reply
-            waiting.turn.set()
+            waiting.wake()
 
     def _next_body(self, deadline_s: float) -> bytes:
         """The next frame's body. Raises: TimeoutError, OSError."""

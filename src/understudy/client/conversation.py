@@ -11,6 +11,7 @@ without a session, mints a new id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -179,7 +180,9 @@ def commit(
             return outcome
         visit.ends, visit.removed, visit.wrote = None, True, True
         visit.opened = replace(visit.opened, protected=isinstance(answer, CommitAnswer) and answer.protected)
-    changes = _stored(world, visit.draft.changes())
+    changes = visit.draft.changes()
+    if world.settings.attribute_filter is not None:
+        changes = _filtered(world.settings.attribute_filter, changes)
     if visit.read_only and not (conditional or visit.rotates or visit.creates):
         visit.dropped = (*changes.sets, *changes.deletes)
         if visit.exists and visit.opened.unsettled:
@@ -190,7 +193,10 @@ def commit(
         if visit.exists:
             if visit.opened.unsettled:
                 yield from _settle(world, visit)
-            yield from _maybe_touch(world, visit)
+            touched = _touched(world, visit.opened)
+            if touched is not visit.opened:
+                yield Ask(TouchRequest(touched.key), waits=False)
+                visit.opened = touched
         _raise_wrong(changes)
         return None
     wanted, place = planned
@@ -256,12 +262,9 @@ def transact(world: World, visit: Visit, change: Callable[[], _Result]) -> Conve
 # --- committing ------------------------------------------------------------------------------------------------------
 
 
-def _stored(world: World, changes: Changes) -> Changes:
-    """What is to be stored of the changes: all, but for attributes that ``attribute_filter`` leaves out."""
-    wanted = world.settings.attribute_filter
-    if wanted is None:
-        return changes
-    return changes._replace(sets={name: value for name, value in changes.sets.items() if wanted.fullmatch(name)})
+def _filtered(wanted: re.Pattern[str], changes: Changes) -> Changes:
+    """The changes without attributes that ``attribute_filter`` leaves out."""
+    return replace(changes, sets={name: value for name, value in changes.sets.items() if wanted.fullmatch(name)})
 
 
 def _planned(
@@ -285,9 +288,10 @@ def _planned(
         rotates = False  # another request has renewed the id a moment ago
     if changes.empty and not rotates and visit.idle_timeout_ms < 0:
         return None
-    sets = {**changes.sets, **{name: value for name, value in principal.items() if value is not None}}
-    deletes = (*changes.deletes, *(name for name, value in principal.items() if value is None))
-    place = opened
+    sets, deletes, place = changes.sets, changes.deletes, opened
+    if principal:
+        sets = {**sets, **{name: value for name, value in principal.items() if value is not None}}
+        deletes = (*deletes, *(name for name, value in principal.items() if value is None))
     if rotates:
         assert opened.session_id is not None
         place = _at(world, world.keys.rotated(opened.session_id, world.random_bytes(SECRET_BYTES)), opened)
@@ -424,7 +428,7 @@ def _take_in(world: World, visit: Visit, place: Opened, wanted: Commit, answer: 
     assert before is not None
     if before.opening is Opening.FENCED and place.key == before.key:
         visit.draft.stored = before.attributes  # hidden until it has logged in again
-    done = Changes(wanted.sets, wanted.deletes, None)
+    done = Changes(wanted.sets, wanted.deletes)
     visit.draft.committed(done, said.incarnation, said.number, place.reign)
     visit.wrote, visit.creates, visit.idle_timeout_ms = True, False, -1
     if wanted.rotates_to or wanted.creates:
@@ -466,16 +470,14 @@ def settle(world: World, key: Key, number: int) -> Conversation[bool | None]:
     return answer.protected
 
 
-def _maybe_touch(world: World, visit: Visit) -> Conversation[None]:
-    """Record the access, if the last one that is recorded is old enough; nobody waits for it."""
-    opened = visit.opened
-    assert opened is not None
+def _touched(world: World, opened: Opened) -> Opened:
+    """The session with this access recorded, if the last one that is recorded is old enough; else as it is."""
     now_ms = world.store.now_ms()
     # Never more than half of the session's own timeout, else one in use could expire between two records of it.
     every_ms = min(world.settings.touch_every_ms, opened.times.idle_timeout_ms // 2 or world.settings.touch_every_ms)
-    if now_ms - opened.times.accessed_ms >= every_ms:
-        yield Ask(TouchRequest(opened.key), waits=False)
-        visit.opened = replace(opened, times=replace(opened.times, accessed_ms=now_ms))
+    if now_ms - opened.times.accessed_ms < every_ms:
+        return opened
+    return replace(opened, times=replace(opened.times, accessed_ms=now_ms))
 
 
 def _raise_wrong(changes: Changes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -18,12 +18,12 @@ _Typed = TypeVar("_Typed")
 _ABSENT = object()
 
 
-class Changes(NamedTuple):
+class Changes(Struct, frozen=True):
     """What is to be committed, and what cannot be."""
 
     sets: dict[str, bytes]
     deletes: tuple[str, ...]
-    wrong: ValueNotSupported | None
+    wrong: ValueNotSupported | None = None
     """The first attribute that was changed in place into something that cannot be stored; the others are unharmed."""
 
     @property
@@ -134,7 +134,7 @@ class Draft(Struct, eq=False):
     def changes(self) -> Changes:
         """What differs from what is stored. Cost: one encoding for each mutable value that was touched."""
         sets: dict[str, bytes] = {}
-        wrong: ValueNotSupported | None = self._write_back()
+        wrong = self._write_back() if self._typed else None
         for name, value in self._decoded.items():
             try:
                 new = self._changed(name, value)
@@ -143,7 +143,7 @@ class Draft(Struct, eq=False):
                 continue
             if new is not None:
                 sets[name] = new
-        return Changes(sets, tuple(sorted(self._removed)), wrong)
+        return Changes(sets, tuple(sorted(self._removed)) if self._removed else (), wrong)
 
     def committed(self, changes: Changes, incarnation: int, number: int, reign: int) -> None:
         """What was to be committed is stored now; what the application holds in its hands stays watched."""
@@ -172,7 +172,7 @@ class Draft(Struct, eq=False):
     def sizes(self, changes: Changes) -> Mapping[str, int]:
         """Bytes of each attribute after the changes, with its name and all values that stand side by side."""
         found = {
-            name: len(name) + sum(len(sibling.value) for sibling in siblings)
+            name: len(name) + _bytes_of(siblings)
             for name, siblings in self.stored.items()
             if name not in changes.deletes
         }
@@ -186,8 +186,9 @@ class Draft(Struct, eq=False):
             if len(siblings) != 1:
                 # New, or the choice between several concurrent values: also the one that is shown is a choice.
                 return values.encode(value, attribute=name) if encoded is None else encoded
-            if encoded == siblings[0].value:
-                return None
+            if encoded is not None:
+                # Of an assignment other bytes are a change, be it only that an older release wrote them otherwise.
+                return encoded if encoded != siblings[0].value else None
         elif not siblings or values.is_immutable(value):
             return None
         return values.differs(shown(siblings).value, value, attribute=name)
@@ -217,6 +218,10 @@ class Draft(Struct, eq=False):
 def shown(siblings: tuple[Sibling, ...]) -> Sibling:
     """The one that a reader sees."""
     return siblings[0] if len(siblings) == 1 else max(siblings, key=lambda sibling: sibling.rank)
+
+
+def _bytes_of(siblings: tuple[Sibling, ...]) -> int:
+    return len(siblings[0].value) if len(siblings) == 1 else sum(len(sibling.value) for sibling in siblings)
 
 
 def _overlaid(held: Any, before: Any, now: Any) -> Any:

@@ -233,7 +233,7 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
         key = layout.place(world, name)
         if layout.removal_ends:
             # Who ends a session need not know what is in it.
-            outcome = yield from self._commit(key, {}, Changes({}, (), None), ends=True)
+            outcome = yield from self._commit(key, {}, Changes({}, ()), ends=True)
         else:
             attributes = yield from self._read(world, key)
             if attributes is None:

@@ -67,7 +67,7 @@ def decode(data: bytes, *, attribute: str) -> Any:
 
 def is_immutable(value: object) -> bool:
     """Say whether nobody can have changed this value in place, so that touching it needs no comparison."""
-    return _is_immutable(value, limits.VALUE_DEPTH_MAX)
+    return type(value) in _IMMUTABLE_TYPES or _is_immutable(value, limits.VALUE_DEPTH_MAX)
 
 
 def differs(stored: bytes, value: object, *, attribute: str) -> bytes | None:
