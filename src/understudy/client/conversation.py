@@ -12,13 +12,14 @@ without a session, mints a new id.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from understudy import limits
+from understudy.client.answers import DONE, OVER, checked
 from understudy.client.draft import Changes, Draft
 from understudy.client.in_place import look
 from understudy.client.sizes import too_large
@@ -26,15 +27,12 @@ from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
 from understudy.errors import (
     SessionConflict,
     SessionEnded,
-    SessionPartitioned,
     SessionUnavailable,
-    SessionUnprotected,
-    StoreFull,
 )
 from understudy.model import values
 from understudy.model.commit import Commit, Creation, Opening, Outcome, Replaced, current_secret, dots_of, opening
 from understudy.model.entry import PRINCIPAL, SECRETS, Entry, Key, Role, Times
-from understudy.model.ids import LOCATOR_BYTES, SECRET_BYTES, SessionId
+from understudy.model.ids import LOCATOR_BYTES, SECRET_BYTES, Claim, SessionId
 from understudy.protocol.messages import (
     AcknowledgeMode,
     CommitAnswer,
@@ -48,8 +46,6 @@ from understudy.protocol.messages import (
 )
 
 COMMIT_ID_BYTES = 8
-_OVER = (Outcome.UNKNOWN, Outcome.ENDED, Outcome.FENCED)
-_DONE = (Outcome.COMMITTED, Outcome.REPEATED)
 _Result = TypeVar("_Result")
 
 
@@ -81,6 +77,20 @@ Answer = FetchAnswer | CommitAnswer | None
 Conversation = Generator[Ask, Answer, _Result]
 
 
+def open_in_place(world: World, cookie: str) -> Opened | None:
+    """What the cookie opens, if that can be told without asking anybody; None: only ``open_session`` can tell.
+
+    Cost: two look-ups in the store. Guarantee: as ``open_session``, whose first step it is.
+    """
+    claim = world.keys.claim(world.settings.application, cookie)
+    if claim is None:
+        return NO_SESSION
+    (entry, settled), serves, now_ms = look(world.store, claim.key, world.settings.member, world.lease_until_ms)
+    if not serves or entry is None:
+        return None
+    return _opened(world, claim, _found(world, entry, settled, entry.role, now_ms))
+
+
 def open_session(world: World, cookie: str) -> Conversation[Opened]:
     """What the cookie opens; ``NO_SESSION`` if it is forged, unknown, ended or expired.
 
@@ -89,22 +99,25 @@ def open_session(world: World, cookie: str) -> Conversation[Opened]:
     Guarantee: an entry is served in place only if its primary is here and every backup's lease ran before, while and
         after it was read.
     """
-    claim = world.keys.claim(world.settings.application, cookie) if cookie else None
+    claim = world.keys.claim(world.settings.application, cookie)
     if claim is None:
         return NO_SESSION
-    session_id, key, secret, route = claim
-    found = yield from read_entry(world, key, route)
+    return _opened(world, claim, (yield from read_entry(world, claim.key, claim.route)))
+
+
+def _opened(world: World, claim: Claim, found: Found) -> Opened:
+    """What a cookie opens of an entry."""
     entry = found.entry
     if entry is None:
         return NO_SESSION
-    opened = opening(entry, secret, found.now_ms, world.settings.grace_ms)
+    opened = opening(entry, claim.secret, found.now_ms, world.settings.grace_ms)
     if opened is Opening.NOTHING:
         return NO_SESSION
     return Opened(
-        session_id=session_id,
-        key=key,
-        secret=secret,
-        route=route,
+        session_id=claim.session_id,
+        key=claim.key,
+        secret=claim.secret,
+        route=claim.route,
         opening=opened,
         attributes=entry.attributes,
         times=entry.times,
@@ -121,8 +134,7 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
 
     Raises: SessionUnavailable. Cost and guarantee: as ``open_session``.
     """
-    settings = world.settings
-    (entry, settled), serves, now_ms = look(world.store, key, settings.member, world.lease_until_ms)
+    (entry, settled), serves, now_ms = look(world.store, key, world.settings.member, world.lease_until_ms)
     role = entry.role if entry is not None else None
     unprotected = False
     for _ in range(limits.LOCATE_HOPS_MAX):
@@ -149,9 +161,16 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
     else:
         raise SessionUnavailable("the session moves between members just now; try again")
     assert entry is not None, "a session was served of which there is no copy"
+    return _found(world, entry, settled, role, now_ms, unprotected=unprotected)
+
+
+def _found(
+    world: World, entry: Entry, settled: bool, role: Role | None, now_ms: int, *, unprotected: bool = False
+) -> Found:
+    """An entry that may be shown, unless its time is over."""
     if entry.role is Role.PRIMARY and entry.expired(now_ms):
         return NOT_FOUND
-    protected = settled and not unprotected and len(entry.backups) >= settings.copies
+    protected = settled and not unprotected and len(entry.backups) >= world.settings.copies
     return Found(entry, settled, role, protected, now_ms)
 
 
@@ -175,7 +194,7 @@ def commit(
         wanted = Commit(world.random_bytes(COMMIT_ID_BYTES), visit.ends.secret, ends=True)
         answer = yield _ask_commit(world, visit.ends, wanted, structural=True)
         outcome = checked(world, answer, {})
-        if outcome not in _DONE:
+        if outcome not in DONE:
             visit.ended = True
             return outcome
         visit.ends, visit.removed, visit.wrote = None, True, True
@@ -206,9 +225,9 @@ def commit(
     structural = conditional or bool(wanted.creates or wanted.rotates_to)
     answer, replaced = yield from overwrite(world, place, wanted, structural=structural)
     outcome = checked(world, answer, sizes)
-    if outcome in _OVER:
+    if outcome in OVER:
         visit.ended = True
-    if outcome not in _DONE:
+    if outcome not in DONE:
         return outcome
     is_current = not visit.confirms or _same(wanted.replaces, replaced, SECRETS)
     if wanted.rotates_to:
@@ -249,7 +268,7 @@ def transact(world: World, visit: Visit, change: Callable[[], _Result]) -> Conve
             visit.draft = Draft(opened.attributes, read={})
             result = change()
             outcome = yield from commit(world, visit, conditional=True)
-            if outcome is None or outcome in _DONE:
+            if outcome is None or outcome in DONE:
                 outer.refreshed(visit.draft.stored)
                 return result
     finally:
@@ -385,28 +404,6 @@ def _waits(world: World, structural: bool) -> bool:
     """A commit that makes, moves or ends an id is waited for, whatever ``acknowledge`` says: the next request may
     come with the new id at once."""
     return structural or world.settings.acknowledge is not AcknowledgeMode.NONE
-
-
-def checked(world: World, answer: Answer, sizes: Mapping[str, int]) -> Outcome:
-    """The outcome of a commit; raises what the application has to know."""
-    if answer is None:
-        return Outcome.COMMITTED
-    assert isinstance(answer, CommitAnswer), "a commit was not answered as one"
-    if answer.outcome is Outcome.TOO_LARGE:
-        raise too_large(sizes, world.settings.session_bytes_max)
-    if answer.outcome is Outcome.STORE_FULL:
-        raise StoreFull("the store is nearly full: no new session was begun; raise store_bytes_max, or try again later")
-    doubt = "it may have been committed all the same" if answer.unsure else "nothing was written"
-    if answer.outcome is Outcome.MINORITY:
-        raise SessionPartitioned(
-            f'a cut in the network: no majority of `members_expected` is reached (partition = "refuse"); {doubt};'
-            " it goes on by itself when the network is whole again"
-        )
-    if answer.outcome not in (*_DONE, *_OVER, Outcome.CONFLICT):
-        if world.settings.unprotected_refused:
-            raise SessionUnprotected(f'no backup took the change in time (unprotected = "refuse"); {doubt}')
-        raise SessionUnavailable(f"no member that may change the session answers now; {doubt}")
-    return answer.outcome
 
 
 def _is_current(world: World, place: Opened, wanted: Commit) -> Conversation[bool]:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from understudy import limits
+from understudy.client.answers import DONE, checked
 from understudy.client.conversation import (
     COMMIT_ID_BYTES,
     Conversation,
-    checked,
     overwrite,
     read_entry,
     settle,
@@ -30,7 +30,6 @@ from understudy.model.commit import Commit, Creation, Outcome, dots_of
 from understudy.model.entry import Attributes, Entry, Key, Role
 
 _Result = TypeVar("_Result")
-_DONE = (Outcome.COMMITTED, Outcome.REPEATED)
 
 
 class Held(NamedTuple):
@@ -239,7 +238,7 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
             if attributes is None:
                 raise KeyError(name)
             outcome = yield from self._commit(key, attributes, layout.removal(attributes, name))
-        if outcome not in _DONE:
+        if outcome not in DONE:
             raise KeyError(name)
 
     def _remove_if(self, name: str, condition: Callable[[Any], bool]) -> Conversation[bool]:
@@ -288,7 +287,7 @@ class LazyReplicatedMap(MutableMapping[str, Any]):
             if changes is None:
                 return result
             outcome = yield from self._commit(key, attributes, changes, conditional=conditional)
-            if outcome in _DONE:
+            if outcome in DONE:
                 return result
             if outcome is Outcome.ENDED:
                 raise SessionEnded(f"the session {name} was deleted: its key can hold nothing any more")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
-from understudy.client.conversation import Conversation, open_session, transact
+from understudy.client.conversation import Conversation, open_in_place, open_session, transact
 from understudy.client.draft import Draft, shown
 from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
 from understudy.model import values
@@ -213,23 +213,19 @@ class Session(MutableMapping[str, Any]):
 
     async def preload(self) -> None:
         """Look now, without holding up the loop; a failure is kept for whoever uses the session."""
-        if self.visit.opened is None:
-            try:
+        try:
+            if self.glimpse() is None:
                 self.visit.found(await self._runs.arun(open_session(self._runs.world, self.visit.cookie)))
-            except Exception as error:
-                self._failure = error
+        except Exception as error:
+            self._failure = error
 
     def glimpse(self) -> Opened | None:
         """What the cookie opens, if that can be told without asking anybody; it is no use of the session."""
         visit = self.visit
-        if visit.opened is None and visit.cookie:
-            looking = open_session(self._runs.world, visit.cookie)
-            try:
-                next(looking)
-            except StopIteration as found:
-                visit.found(found.value)
-            finally:
-                looking.close()
+        if visit.opened is None:
+            opened = open_in_place(self._runs.world, visit.cookie)
+            if opened is not None:
+                visit.found(opened)
         return visit.opened
 
     def forget_changes(self) -> None:
@@ -254,8 +250,6 @@ class Session(MutableMapping[str, Any]):
         if self.visit.opened is None:
             if self._failure is not None:
                 raise self._failure
-            if self.visit.cookie:
+            if self.glimpse() is None:
                 self.visit.found(self._runs.run(open_session(self._runs.world, self.visit.cookie)))
-            else:
-                self.visit.found(NO_SESSION)
         return self.visit
