@@ -1,15 +1,18 @@
-"""Gives the operations that need more than a session at hand: on a proxy, creating, deleting."""
+"""Gives the operations that need more than a session at hand: of a new browser, on a proxy, creating, deleting."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from operations import GET, PROXY_READ, SET_WAIT, USER, Failed, Notes, Operation, filler
+from operations import FIRST_READ, GET, PROXY_READ, SET_WAIT, USER, Failed, Notes, Operation, filler
 from understudy.client.runtime import Client
 from understudy.client.session import Session
 
 SESSIONS = 8
+NEW = 20
+"""Sessions that are begun together, to be read for the first time one after another: a processor that has waited for
+an agent just before is slower with anything."""
 TRIES_MAX = 200
 """Sessions that are begun elsewhere until enough of them have their copies elsewhere, too: every second one has."""
 
@@ -32,6 +35,7 @@ class Elsewhere:
         self._number = 0
         self._remote: list[str] = []
         self._made: list[str] = []
+        self._new: list[str] = []
         for _ in range(TRIES_MAX):
             cookie = self._begun(there)
             if len(self._remote) < SESSIONS and here.member.name not in self._backups(there, cookie):
@@ -41,11 +45,27 @@ class Elsewhere:
 
     def operations(self) -> list[Operation]:
         return [
+            Operation(FIRST_READ, self._read_first, self._end_made, GET),
             Operation(PROXY_READ, self._read, self._settle, GET),
             Operation("write on a proxy", self._write, self._settle, SET_WAIT),
             Operation("create", self._create, self._end_made, SET_WAIT),
             Operation("delete", self._delete, self._settle, SET_WAIT),
         ]
+
+    def _read_first(self) -> int:
+        """A clean read of a browser whose cookie and entry this worker has not seen yet."""
+        if not self._new:
+            self._new = [self._begun(self._here) for _ in range(NEW)]
+        cookie = self._new.pop()
+        self._made.append(cookie)
+        began_ns = perf_ns()
+        session = self._here.begin(cookie)
+        user = session["user"]
+        took_ns = perf_ns() - began_ns
+        self._here.finish(session)
+        if user != USER or session.role != "primary":
+            raise Failed(f"a new browser's read gave {user!r}, at a {session.role}")
+        return took_ns
 
     def _read(self) -> int:
         cookie = self._next()

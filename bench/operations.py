@@ -22,6 +22,7 @@ WAIT_MS = 2_000
 USER = "anna@example.org"
 GET, SET, SET_WAIT, PIPELINE = "redis GET", "redis SET", "redis SET + WAIT 1", "redis SET, WAIT 1 in a pipeline"
 CLEAN_READ, PROTECTED, PROXY_READ = "clean read", 'write, "backup"', "read on a proxy"
+FIRST_READ = "clean read, a new browser's first"
 
 perf_ns = time.perf_counter_ns
 

@@ -20,6 +20,7 @@ THEIRS = ("redis GET", "redis SET", "redis SET + WAIT 1", "redis SET, WAIT 1 in 
 OURS = {
     "clean read": "redis GET",
     "clean read, whole request": "redis GET",
+    "clean read, a new browser's first": "redis GET",
     'write, "none"': "redis SET",
     'write, "local"': "redis SET",
     'write, "backup"': "redis SET + WAIT 1",
