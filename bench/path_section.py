@@ -34,9 +34,9 @@ ON_LOOPBACK = Path(
         " All on one machine. Each of our writes includes the request's read, its check and its encoding; Redis is"
         " given bytes that were made before, and what `GET` brings is not decoded. A ratio below 1: Understudy"
         ' takes less time. `"backup"` and `WAIT 1`: on two machines before the answer.',
-        "Everything is asked again and again, so that processors' caches are warm, for both. A clean read finds, but for"
-        " the first of a browser, a cookie and an entry that this worker has decoded before and that are the same still:"
-        " what a browser's first read takes has a row of its own.",
+        "Everything is asked again and again, so that processors' caches are warm, for both. A clean read finds a"
+        " cookie and an entry that this worker has decoded before, and that are the same still; what a browser's first"
+        " one takes has a row of its own.",
     ),
     0.9,
     1.3,

@@ -56,7 +56,7 @@ def test_every_operation_has_a_row() -> None:
         for name, beside in OURS.items():
             ratios = rf"{NUMBER} +\({NUMBER} to {NUMBER}\) +{NUMBER}"
             found = numbers(table, rf"{NUMBER} +{NUMBER} +{NUMBER} +{ratios} +{re.escape(beside)}$", name)
-            assert all(value > 0 for value in found), table
+            assert all(value > 0 for value in found[:3]), table  # a ratio of a busy machine may round to nothing
     assert "of 12 reads" in result.stdout
 
 
