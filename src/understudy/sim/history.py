@@ -100,11 +100,11 @@ class History:
         if self.plan.promises.nothing_lost:
             # (Where several are cut off at once, dead holders are given up for whoever seems to be left.)
             world.on_stored.append(Covered(tell, world.settings.copies).stored)
-            copies, current = Copies(tell, world.settings.copies), Current(tell)
-            world.on_stored.append(copies.stored)
-            world.on_told.append(copies.told)
-            world.on_replied += [copies.replied, current.replied]
-            world.on_shown += [partial(copies.shown, world), partial(current.shown, world)]
+        copies, current = Copies(tell, self.calm, world.settings.copies), Current(tell, self.calm)
+        world.on_stored.append(copies.stored)
+        world.on_told.append(copies.told)
+        world.on_replied += [copies.replied, current.replied]
+        world.on_shown += [partial(copies.shown, world), partial(current.shown, world)]
 
     def _tell(self, text: str) -> None:
         self.problems.append(f"at {self.world.now_ms} ms, {text}")

@@ -9,6 +9,7 @@ from understudy.model.commit import Outcome
 from understudy.model.entry import Attributes, Entry, Key, contains
 from understudy.protocol import messages as m
 from understudy.protocol.commands import Fact, FactKind
+from understudy.sim.checkers.ledger import Calm
 from understudy.sim.world import Machine, Reply, World
 
 NEVER_MS = 1 << 60
@@ -21,8 +22,9 @@ LOST_A_MOMENT_AGO_MS = 3_000
 class Copies:
     """Looks into all stores whenever a commit is answered."""
 
-    def __init__(self, tell: Callable[[str], None], copies: int) -> None:
+    def __init__(self, tell: Callable[[str], None], calm: Calm, copies: int) -> None:
         self._tell = tell
+        self._calm = calm
         self._copies = copies
         self._expired: set[Key] = set()
         self._forgot: dict[Key, set[str]] = {}
@@ -43,12 +45,16 @@ class Copies:
             return
         if answer.outcome is not Outcome.COMMITTED or not answer.protected or not answer.number:
             return
+        if not self._calm.holds(machine.world.now_ms):
+            return
         holders = self._holders(machine.world, lambda entry: _has(entry, request, answer), request.key)
         if holders <= self._copies:
             self._tell(f"{machine.name}: a change of {request.key.hex()[:6]} is called protected; {holders} hold it")
 
     def shown(self, world: World, key: Key, attributes: Attributes, began_ms: int, where: str) -> None:
         """What a reader was shown and told to be protected; nobody may be shown what a failure could take back."""
+        if not self._calm.holds(began_ms):
+            return
         dots = {s.dot for siblings in attributes.values() for s in siblings}
         holders = self._holders(
             world, lambda entry: all(contains(entry.context, *dot) for dot in dots), key, began_ms - RECOVERING_MS
@@ -81,16 +87,21 @@ class Copies:
 class Current:
     """Whatever has been answered as protected, no worker anywhere may show an older state in place from then on."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], calm: Calm) -> None:
         self._tell = tell
+        self._calm = calm
 
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
+            return
+        if not self._calm.holds(machine.world.now_ms):
             return
         if answer.outcome is Outcome.COMMITTED and answer.protected and answer.number:
             self._look(machine.world, request.key, lambda entry: _has(entry, request, answer), "answered")
 
     def shown(self, world: World, key: Key, attributes: Attributes, began_ms: int, where: str) -> None:
+        if not self._calm.holds(began_ms):
+            return
         dots = {s.dot for siblings in attributes.values() for s in siblings}
         self._look(world, key, lambda entry: all(contains(entry.context, *dot) for dot in dots), "shown")
 

@@ -24,11 +24,16 @@ NEVER_MS = 1 << 60
 
 
 class Calm:
-    """Since when the cluster is whole. Where faults may hide what has ended, it must be gone from then on."""
+    """Since when the cluster is whole. Where faults may hide what has ended, it must be gone from then on; and what is
+    protected then is. (Where nothing may be lost by a fault either, all time is calm.)"""
 
     def __init__(self, promises: Promises) -> None:
         self._matters = not promises.nothing_lost
         self.since_ms = 0
+
+    def holds(self, since_ms: int) -> bool:
+        """True if it was calm all the time since then."""
+        return self.since_ms <= since_ms
 
     def fault(self) -> None:
         if self._matters:
