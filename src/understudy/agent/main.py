@@ -100,7 +100,10 @@ def run_agent(flags: Mapping[str, str], manner: Manner) -> int:
         directory = open_directory(config)
         lock = _take_lock(directory)
         if lock is None:
-            print(f"understudy: already running, pid {files.agent_pid(directory)}", file=sys.stderr)
+            pid = files.agent_pid(directory)
+            print(
+                f"understudy: the agent of {config.member} is already running, pid {pid}; it goes on", file=sys.stderr
+            )
             return EXIT_OK
         umask = os.umask(0o077)
         try:
