@@ -13,10 +13,13 @@ import pytest
 import quart
 from aiohttp.test_utils import make_mocked_request
 from pyramid.threadlocal import get_current_request
+from starlette.testclient import TestClient as AsgiClient
 from tests.conformance.adapter_apps import ADAPTERS
 from tests.conformance.app import App, browse, setting, shown
+from werkzeug.test import Client as WsgiClient
 
 from understudy.aiohttp import UnderstudyStorage
+from understudy.asgi import SessionMiddleware as AsgiMiddleware
 from understudy.testing import Clock, MemoryCluster, isolated
 from understudy.wsgi import SessionMiddleware
 
@@ -185,13 +188,20 @@ def test_the_indicator_is_in_environ_and_scope() -> None:
         start_response("200 OK", [])
         return []
 
-    from werkzeug.test import Client
+    async def asgi_application(scope: Any, receive: Any, send: Any) -> None:
+        scope["session"]["n"] = 1
+        told.append(scope.get(INDICATOR))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
     with isolated():
-        client = Client(SessionMiddleware(application, primary_indicator=INDICATOR))
-        client.get("/")
-        client.get("/")
-    assert told == [None, True]
+        wsgi = WsgiClient(SessionMiddleware(application, primary_indicator=INDICATOR))
+        wsgi.get("/")
+        wsgi.get("/")
+        asgi = AsgiClient(AsgiMiddleware(asgi_application, primary_indicator=INDICATOR))
+        asgi.get("/")
+        asgi.get("/")
+    assert told == [None, True, None, True]
 
 
 def test_aiohttps_request_has_the_indicator(clock: Clock) -> None:
