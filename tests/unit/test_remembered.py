@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.making import after, new_session, sets
 from tests.workers import Worker, store_link
 
 from understudy import limits
+from understudy.client.in_place import look
 from understudy.model import values
 from understudy.model.entry import Entry
+from understudy.store import Reading
 from understudy.store.lmdb import LmdbStore
 
 
@@ -99,3 +102,32 @@ def test_requests_that_get_one_entry_share_none_of_its_values(stores: tuple[Lmdb
     assert worker.begin(cookie)["cart"] == ["book", "pen"]
     stored = worker.entry(other)
     assert stored is not None and values.decode(stored.shown("cart") or b"", attribute="cart") == ["book", "pen"]
+
+
+def test_what_is_recalled_may_be_old_and_is_only_a_guess(stores: tuple[LmdbStore, LmdbStore]) -> None:
+    """S25: which leases to take is guessed by an earlier look; what is shown, and whether, by one that is made now."""
+    writer, reader = stores
+    first = new_session(backups=("b",), x=b"1")
+    second = after(first, sets(2, x=b"2"), 2)
+    moved_away = msgspec.structs.replace(second, backups=("c",))
+    leases = {"b": 1 << 62}
+    put(writer, 1, first)
+    assert reader.recall(key(1)) is reader.read(key(1))
+    put(writer, 1, second)
+    assert reader.recall(key(1)).entry == first
+    reading, serves, _ = look(reader, key(1), "a", lambda name: leases.get(name, 0))
+    assert (reading.entry, serves) == (second, True)
+    put(writer, 1, moved_away)
+    reading, serves, _ = look(reader, key(1), "a", lambda name: leases.get(name, 0))
+    assert (reading.entry, serves) == (moved_away, False)
+    with writer.write() as transaction:
+        transaction.remove(key(1))
+    assert look(reader, key(1), "a", lambda name: 1 << 62)[:2] == (Reading(None, True), False)
+
+
+def test_without_backups_no_lease_is_needed(stores: tuple[LmdbStore, LmdbStore]) -> None:
+    """A member alone serves what it holds, at the first look and at later ones."""
+    writer, reader = stores
+    put(writer, 1, new_session(backups=()))
+    for _ in range(2):
+        assert look(reader, key(1), "a", lambda name: 0)[1]

@@ -15,6 +15,8 @@ class Reads(Protocol):
 
     def read(self, key: Key) -> Reading: ...
 
+    def recall(self, key: Key) -> Reading: ...
+
     def now_ms(self) -> int: ...
 
 
@@ -22,24 +24,24 @@ def look(store: Reads, key: Key, member: str, lease_until_ms: Callable[[str], in
     """What the store holds; whether that may be shown, so that nothing newer can have been acknowledged when it was
     read; and the instant, on the store clock, of which that was said.
 
-    The leases are taken first and the entry is read again after them: one lease then runs from before the look until
-    after it. A lease that is only looked at afterwards may have been granted since, to an agent that has found out
-    meanwhile that the entry was old; a worker that was stopped in between would not notice.
+    The leases are taken first and the entry is read after them: one lease then runs from before the look until after
+    it. A lease that is only looked at afterwards may have been granted since, to an agent that has found out meanwhile
+    that the entry was old; a worker that was stopped in between would not notice. Which leases to take says an earlier
+    look, however old: they are the right ones if the entry, as it is read then, needs the same.
 
     Args:
         lease_until_ms: row of the lease board -> until when that lease runs.
 
-    Cost: two look-ups, 1 µs each if the entry was decoded before; one where no lease is needed.
+    Cost: one look-up of 1 µs if the entry was read before, else two and its decoding.
     """
-    before = reading = store.read(key)
+    before = store.recall(key)
     rows = rows_needed(before, member)
-    if not rows:
-        return reading, rows is not None, store.now_ms()
-    until_ms = min(map(lease_until_ms, rows))
+    until_ms = min(map(lease_until_ms, rows)) if rows else 0
     reading = store.read(key)
     now_ms = store.now_ms()
     serves = (
-        now_ms < until_ms
+        rows is not None
+        and (now_ms < until_ms or not rows)
         and (reading is before or rows_needed(reading, member) == rows)
         and not _is_over(reading, now_ms)
     )

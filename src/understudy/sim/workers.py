@@ -77,6 +77,9 @@ class _Stalled:
     def read(self, key: bytes) -> Reading:
         return self._readings.pop() if self._readings else self._machine.store.read(key)
 
+    def recall(self, key: bytes) -> Reading:
+        return self.read(key)
+
     def lease_until_ms(self, peer: str) -> int:
         return self._leases.get(peer, 0)
 

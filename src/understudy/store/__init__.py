@@ -135,6 +135,9 @@ class Store(Protocol):
     def read(self, key: Key) -> Reading:
         """One look-up, without waking anybody. Cost: 2-3 µs and the decoding of the entry."""
 
+    def recall(self, key: Key) -> Reading:
+        """What one of this process's earlier look-ups gave, however old, or a look-up if none is remembered."""
+
     def write(self) -> AbstractContextManager[Transaction]:
         """A write transaction; processes and threads take turns. Never nested."""
 

@@ -168,6 +168,10 @@ class LmdbStore:
         except lmdb.Error:
             return self._read_again(opened, key)
 
+    def recall(self, key: Key) -> Reading:
+        """What the last look-up gave, if it is remembered, but for whether it was settled. Cost: 0.2 µs."""
+        return self._remembered.last(key) or self.read(key)
+
     def write(self) -> AbstractContextManager[Transaction]:
         """A write transaction; a commit that fails raises at the end of its block.
 

@@ -48,6 +48,11 @@ class Remembered:
         finally:
             transaction.abort()
 
+    def last(self, key: Key) -> Reading | None:
+        """What the last look-up gave, as settled; None if it is not remembered. It may be of long ago."""
+        row = self._rows.get(key)
+        return row.settled if row is not None else None
+
     def _decoded(self, key: Key, raw: bytes) -> _Row:
         entry = codec.decode_entry(raw)
         row = _Row(raw, codec.number_row(entry.number) if entry.number else None, Reading(entry, True))

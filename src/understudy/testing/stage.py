@@ -75,6 +75,9 @@ class LockedStore:
         with self._lock:
             return self._store().read(key)
 
+    def recall(self, key: bytes) -> Reading:
+        return self.read(key)
+
     def now_ms(self) -> int:
         return self._store().now_ms()
 
