@@ -167,7 +167,9 @@ def _event_tables(sizes: list[int], found: Found) -> Iterable[Table]:
         f"Measured with {HELD} sessions ({HELD_LARGE} from {HELD_LARGE_FROM} members on) and with none; this is the"
         " difference, divided among the sessions whose data"
         " the member held (primaries and backups; for one that joins, all). The share of backups that moves to a"
-        " newcomer afterwards, slowly, is left out.",
+        " newcomer afterwards, slowly, is left out. After a death whoever takes a session over asks all living members"
+        " about it first; of many sessions up to 64 share a question, of these few, scattered over many members, hardly"
+        " any do.",
     )
     yield table(
         "The same: what is sent whatever sessions there are, under each of the three",
