@@ -8,7 +8,7 @@ CHECK ?=
 
 BIN := $(VENV)/bin
 PIP_TOOLS := pip-tools==7.6.2
-EXTRAS := flask starlette fastapi quart django litestar aiohttp pyramid cachelib demo test bench lock
+EXTRAS := flask starlette fastapi quart django litestar aiohttp pyramid cachelib uvloop demo test bench lock
 TIDY := tests/test_tidy.py tests/unit/test_tidy_rules.py
 
 .DEFAULT_GOAL := help

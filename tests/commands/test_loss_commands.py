@@ -136,6 +136,17 @@ def test_a_proxy_whose_holders_are_gone_is_dropped_and_reported() -> None:
     assert not a.entries
 
 
+def test_with_each_loss_the_proxies_of_members_lost_before_are_looked_at() -> None:
+    """S29: a proxy is listed by its primary alone, and is dropped when its last holder dies, in whatever order."""
+    a = Turns("b", "c", "d", "e", entries={KEY: proxy("b", ("c",))})
+    looks = [c.Scan(c.ScanKind.MEMBER, c.Recheck(name), member=name) for name in ("b", "c")]
+    lost(a, "b")
+    commands = a.wait(4_000, hearing=("c", "d", "e"))
+    assert looks[0] in commands and looks[1] not in commands
+    lost(a, "c")
+    assert [command for command in a.wait(4_000, hearing=("d", "e")) if command in looks] == looks[::-1]
+
+
 def test_where_as_many_are_gone_as_are_left_nobody_is_given_up() -> None:
     """S31: they may be on the other side of a cut: looked at again, until ``lost_after`` is over."""
     a = Turns("b", "c", "d", entries={KEY: proxy("b", ("c",))}, lost_after_ms=10_000)

@@ -292,7 +292,7 @@ def test_keys_are_paged_in_order(store: StoreUnderTest) -> None:
 
 
 def test_keys_of_a_member_are_those_of_live_entries_that_name_it(store: StoreUnderTest) -> None:
-    """Primary or backup, in any role here; not of ended entries, and not of members whose name only begins so."""
+    """Primary or backup, of a proxy the primary alone; not of ended entries, nor of members whose name begins so."""
     with store.write() as transaction:
         transaction.put(key(1), primary(("b",)))
         transaction.put(key(2), proxy_entry())
@@ -300,12 +300,12 @@ def test_keys_of_a_member_are_those_of_live_entries_that_name_it(store: StoreUnd
         transaction.put(key(4), primary(("bb", "b-1")))
         assert transaction.keys_of("b", None, 9) == [key(1), key(2)]
         assert transaction.keys_of("a", None, 9) == [key(1), key(4)]
-        assert transaction.keys_of("c", None, 9) == [key(2)]
+        assert transaction.keys_of("c", None, 9) == []
         assert transaction.keys_of("x", None, 9) == []
-        assert transaction.named() == ["a", "b", "b-1", "bb", "c"]
+        assert transaction.named() == ["a", "b", "b-1", "bb"]
         transaction.put(key(1), primary(("c",)))
         assert transaction.keys_of("b", None, 9) == [key(2)]
-        assert transaction.keys_of("c", None, 9) == [key(1), key(2)]
+        assert transaction.keys_of("c", None, 9) == [key(1)]
 
 
 def test_keys_lacking_are_primaries_with_too_few_backups(store: StoreUnderTest) -> None:
@@ -326,16 +326,30 @@ def test_keys_due_come_earliest_first_up_to_the_instant(store: StoreUnderTest) -
     """S44: sessions by expiry and tombstones by their end, of all roles; nothing later than asked for, no proxies."""
     with store.write() as transaction:
         transaction.put(key(1), primary(accessed_ms=900))
-        transaction.put(key(2), msgspec.structs.replace(backup_entry(), times=Times(0, 10, 0, 1_000)))
+        transaction.put(key(2), msgspec.structs.replace(backup_entry(), times=Times(0, 50, 0, 1_000)))
         transaction.put(key(3), tombstone(ended_ms=200))
         transaction.put(key(4), proxy_entry())
         transaction.put(key(5), primary(times=Times(1, 1)))
-        assert transaction.keys_due(1_009, 9) == []
-        assert transaction.keys_due(1_010, 9) == [key(2)]
+        assert transaction.keys_due(1_049, 9) == []
+        assert transaction.keys_due(1_050, 9) == [key(2)]
         assert transaction.keys_due(9_999, 9) == [key(2), key(3), key(1)]
         assert transaction.keys_due(9_999, 2) == [key(2), key(3)]
         transaction.put(key(2), msgspec.structs.replace(backup_entry(), times=Times(0, 5_000, 0, 1_000)))
         assert transaction.keys_due(9_999, 9) == [key(3), key(1), key(2)]
+
+
+def test_a_deadline_moves_in_steps_of_the_idle_timeout_and_never_comes_early(store: StoreUnderTest) -> None:
+    """Most changes leave the list of what is due as it is: a session is on it up to a twentieth of its timeout late."""
+    with store.write() as transaction:
+        for accessed_ms in (901, 930, 950):
+            transaction.put(key(1), primary(accessed_ms=accessed_ms))
+            assert transaction.keys_due(1_949, 9) == []
+            assert transaction.keys_due(1_950, 9) == [key(1)]
+        transaction.put(key(1), primary(accessed_ms=951))
+        assert transaction.keys_due(1_999, 9) == []
+        transaction.put(key(1), primary(times=Times(0, 70_000, 0, 86_400_000)))
+        assert transaction.keys_due(86_470_000, 9) == []
+        assert transaction.keys_due(86_520_000, 9) == [key(1)]  # a day's timeout: a minute's step
 
 
 # --- the member ------------------------------------------------------------------------------------------------------

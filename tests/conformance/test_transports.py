@@ -7,9 +7,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol, TypeVar
 
 import pytest
+import uvloop
 
 from understudy.config.parse import Address
 from understudy.transport import Peer, Transport
@@ -141,10 +143,12 @@ class ZenohNet:
 class DirectNet:
     """Members with direct paths beside zenoh; each call goes to one loop in a thread of its own, as in an agent."""
 
-    def __init__(self, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self, tls: TlsFiles | None = None, loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    ) -> None:
         self._net = ZenohNet()
         self._net.tls = tls
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self._made: list[InLoop] = []
@@ -231,7 +235,10 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-@pytest.fixture(params=[MemoryNet, ZenohNet, DirectNet], ids=["memory", "zenoh", "direct paths"])
+@pytest.fixture(
+    params=[MemoryNet, ZenohNet, DirectNet, partial(DirectNet, loop=uvloop.new_event_loop)],
+    ids=["memory", "zenoh", "direct paths", "direct paths on uvloop"],
+)
 def net(request: pytest.FixtureRequest) -> Iterator[Net]:
     made: Net = request.param()
     try:

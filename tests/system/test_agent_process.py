@@ -35,6 +35,13 @@ from understudy.agent.main import main
 sys.exit(main([]))
 """
 """An agent that asks after its network's library more often, and whose library dies two seconds after its start."""
+WITHOUT_UVLOOP = """
+import sys
+sys.modules["uvloop"] = None
+from understudy.agent.main import main
+sys.exit(main([]))
+"""
+"""An agent where uvloop is not installed."""
 RECORDER = "import pathlib, signal, sys, time; {}; p = pathlib.Path(sys.argv[1]); p.touch(); time.sleep(600)"
 
 
@@ -83,9 +90,9 @@ class Member:
         self.processes.append(process)
         return process
 
-    def started(self, *arguments: str) -> Running:
+    def started(self, *arguments: str, module: str = "understudy.agent") -> Running:
         """An agent that is ready."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, module=module)
         until(lambda: self.status().get("pid") == process.pid and self.status().get("ready"))
         return process
 
@@ -178,10 +185,14 @@ def test_a_killed_agent_is_replaced_at_once(a: Member) -> None:
     assert a.store_says() == (True, 2)
 
 
-def test_sigterm_ends_an_agent_cleanly(members: tuple[Member, Member]) -> None:
-    """SIGTERM hands over and ends with 0: socket and pid file are gone, the store is given back, the peer knows."""
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_sigterm_ends_an_agent_cleanly(members: tuple[Member, Member], loop: str) -> None:
+    """SIGTERM hands over and ends with 0: socket and pid file are gone, the store is given back, the peer knows. On
+    uvloop's loop, and on asyncio's own beside a peer that has uvloop."""
     a, b = members
-    first, _ = a.started(), b.started()
+    first = a.started() if loop == "uvloop" else a.started("-c", WITHOUT_UVLOOP, module="")
+    b.started()
+    assert (a.status()["loop"], b.status()["loop"]) == (loop, "uvloop")
     until(lambda: b.standing("a") == "alive")
     first.send_signal(signal.SIGTERM)
     assert first.wait() == 0

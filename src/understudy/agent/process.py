@@ -371,6 +371,7 @@ class Agent:
             "incarnation": f"{life.me.incarnation:016x}",
             "pid": os.getpid(),
             "version": life.version,
+            "loop": type(self._loop).__module__.partition(".")[0],
             "uptime_s": round(time.monotonic() - self._began_s, 3),
             **engine,
             "draining": self._drain_limit is not None,

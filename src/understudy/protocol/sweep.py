@@ -280,8 +280,14 @@ class Sweeps:
 
     def tick(self) -> None:
         now = self._core.now_ms
-        for name in [n for n, due in self._recheck_ms.items() if now >= due]:
+        due_names = [name for name, due_ms in self._recheck_ms.items() if now >= due_ms]
+        for name in due_names:
             self.recheck_now(name)
+        if due_names:
+            # A proxy is listed by its primary alone: these may have been the backups of one that was lost before.
+            for member in self._members.all():
+                if not member.is_reachable and member.name not in due_names and member.name not in self._recheck_ms:
+                    self.recheck_now(member.name)
         if now >= self._reap_ms:
             self._reap_ms = now + REAP_MS
             self._core.emit(c.Scan(c.ScanKind.DUE, c.Reap()))

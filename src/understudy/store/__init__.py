@@ -19,6 +19,10 @@ from msgspec import Struct
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Key, Role
 
+DUE_STEPS = 20
+"""Steps of an idle timeout in which the index of deadlines moves, as access times do, see ``touch``."""
+DUE_STEP_MS_MAX = 60_000
+
 Change = Callable[[Entry | None], tuple[Outcome, Entry | None]]
 """A pure function from what the store holds to what it shall hold; the same object back means "leave it"."""
 
@@ -109,7 +113,8 @@ class Transaction(Protocol):
         """Keys of primaries here that list fewer backups than ``copies``, in order."""
 
     def keys_due(self, now_ms: int, limit: int) -> list[Key]:
-        """Keys of entries whose deadline (expiry, or a tombstone's end) is not after ``now_ms``, earliest first.
+        """Keys of entries whose deadline (expiry, or a tombstone's end) is not after ``now_ms``, earliest first; some a
+        step (see ``rows``) late.
 
         All roles: a backup's is among them, and is the caller's to leave alone.
         """
@@ -156,10 +161,21 @@ class Row(Struct, frozen=True, gc=False):
 
 
 def rows(entry: Entry, copies: int, forget_ms: int) -> Row:
-    """The index rows of an entry: a pure function, so that every store keeps the same."""
-    live = not entry.ended
+    """The index rows of an entry: a pure function, so that every store keeps the same.
+
+    A proxy is listed by its primary alone: of its backups nothing has to be done, see ``Sweeps.tick``. A deadline moves
+    in steps, ``DUE_STEPS`` in an idle timeout, so that most changes leave the index of deadlines as it is.
+    """
+    if entry.ended:
+        return Row((), False, entry.deadline_ms(forget_ms))
+    if entry.role is Role.PROXY:
+        return Row((entry.primary,), False, None)
+    deadline_ms = entry.deadline_ms(forget_ms)
+    if deadline_ms is not None:
+        step_ms = min(max(entry.times.idle_timeout_ms // DUE_STEPS, 1), DUE_STEP_MS_MAX)
+        deadline_ms += -deadline_ms % step_ms
     return Row(
-        members=tuple(dict.fromkeys((entry.primary, *entry.backups))) if live else (),
-        lacking=live and entry.role is Role.PRIMARY and len(entry.backups) < copies,
-        deadline_ms=entry.deadline_ms(forget_ms),
+        members=tuple(dict.fromkeys((entry.primary, *entry.backups))),
+        lacking=entry.role is Role.PRIMARY and len(entry.backups) < copies,
+        deadline_ms=deadline_ms,
     )
