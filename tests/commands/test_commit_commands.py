@@ -106,6 +106,9 @@ def test_an_acknowledgement_answers_no_later_change() -> None:
     a.asked(writing(3, y=b"3"), 3)
     assert a.hears("b", m.Acknowledge(KEY, 102, {A: 102})) == [c.Settle((102,)), c.Reply(2, committed(102))]
     assert a.outbox == {103}
+    [(_, message)] = sent(a.asked(writing(4, z=b"4"), 4), m.Replicate)
+    assert set(message.delta.values) == {"y", "z"}
+    assert message.delta.recent == tuple(map(commit_id, (2, 3, 4)))  # what it remembered with 101 is sure
 
 
 def test_a_lost_message_is_sent_again() -> None:

@@ -143,8 +143,9 @@ class Turns:
         return self
 
     def delta(self, base: Context) -> Delta:
-        """What a copy with that context lacks of the entry as it is now."""
-        return delta_since(self.entry, base, self.now_ms)
+        """What a copy lacks of the entry as it is now that has acknowledged the session's creation; ``{}``: that has
+        nothing."""
+        return delta_since(self.entry, base, self.now_ms, commit_id(1))
 
 
 def creation(**values: bytes) -> m.CommitRequest:

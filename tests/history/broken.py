@@ -62,9 +62,9 @@ def deleted_names_do_not_travel(patch: Patch) -> None:
     with_merged = deltas.with_merged
 
     def broken(entry: Entry, delta: Delta, now_ms: int) -> Entry:
-        carried = {name: tuple(s.dot for s in siblings) for name, siblings in entry.attributes.items()}
-        carried = {name: dots for name, dots in carried.items() if name not in delta.values}
-        return with_merged(entry, msgspec.structs.replace(delta, carried={**carried, **delta.carried}), now_ms)
+        left = [name for name in entry.attributes if name not in delta.values and name not in delta.dots()]
+        carried = tuple((*s.dot, (name,)) for name in left for s in entry.attributes[name])
+        return with_merged(entry, msgspec.structs.replace(delta, carried=(*delta.carried, *carried)), now_ms)
 
     everywhere(patch, "with_merged", broken, deltas, roles)
 
@@ -74,7 +74,7 @@ def what_is_still_carried_is_dropped(patch: Patch) -> None:
     with_merged = deltas.with_merged
 
     def broken(entry: Entry, delta: Delta, now_ms: int) -> Entry:
-        return with_merged(entry, msgspec.structs.replace(delta, carried={}), now_ms)
+        return with_merged(entry, msgspec.structs.replace(delta, carried=()), now_ms)
 
     everywhere(patch, "with_merged", broken, deltas, roles)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import types
 import typing
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,7 +24,7 @@ from understudy import limits
 from understudy.errors import FrameError
 from understudy.model.commit import Commit, Outcome, committed, ended
 from understudy.model.delta import Delta, applies, delta_since, merged_attributes, with_merged
-from understudy.model.entry import Entry, Epoch, Location, Promise, Role, covers
+from understudy.model.entry import Context, Entry, Epoch, Location, Promise, Role, covers
 from understudy.model.roles import contributed, copied, learned, promoted, stepped_down
 from understudy.protocol import messages as m
 
@@ -44,7 +45,10 @@ class Copies:
             self.entries[name] = with_merged(empty, whole(first), NOW_MS)
         self.had = {name: [{}, dict(first.context)] for name in MEMBERS}
         """Every context that a copy has had: what a sender may believe of it."""
-        self.sent: list[tuple[str, Delta]] = []
+        self.acknowledged: dict[tuple[str, str], list[tuple[Context, bytes]]] = defaultdict(list)
+        """(sender, receiver) -> contexts that the receiver had with something of the sender's, and the last commit in
+        that."""
+        self.sent: list[tuple[str, str, Delta, bytes]] = []
         self.number = 1
         self.written: dict[str, set[Dot]] = {"x": {(101, 1)}, "y": {(101, 1)}, "z": set()}
         self.replaced: set[tuple[str, int, int]] = set()
@@ -64,17 +68,21 @@ class Copies:
         self.had[at].append(dict(self.entries[at].context))
 
     def send(self, sender: str, to: str, base: int) -> None:
-        """A delta to one of the contexts that the receiver has had."""
-        bases = self.had[to]
-        self.sent.append((to, delta_since(self.entries[sender], bases[base % len(bases)], NOW_MS)))
+        """A delta to one of the contexts that the receiver has had, or to what it has acknowledged of this sender."""
+        bases = [(context, b"") for context in self.had[to]] + self.acknowledged[sender, to]
+        entry = self.entries[sender]
+        context, known = bases[base % len(bases)]
+        delta = delta_since(entry, context, NOW_MS, known)
+        self.sent.append((sender, to, delta, entry.recent[-1]))
 
     def deliver(self, message: int) -> None:
         """Any message sent so far, for the first time or again."""
         if self.sent:
-            to, delta = self.sent[message % len(self.sent)]
+            sender, to, delta, last = self.sent[message % len(self.sent)]
             assert applies(self.entries[to].context, delta), "a copy lost something that it had seen"
             self.entries[to] = with_merged(self.entries[to], delta, NOW_MS)
             self.had[to].append(dict(self.entries[to].context))
+            self.acknowledged[sender, to].append((dict(self.entries[to].context), last))
 
     def expected(self) -> dict[str, set[Dot]]:
         """For each attribute the dots that no commit which had seen them replaced."""

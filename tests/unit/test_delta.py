@@ -38,7 +38,7 @@ def test_a_delta_holds_the_new_values_and_the_names_of_the_rest() -> None:
     """A backup that has seen commit 1 is sent what commit 2 wrote, and told that the others are still there."""
     delta = delta_since(after(BASE, sets(2, x=b"2"), 2), BASE.context, 1_000)
     assert delta.values == {"x": (sibling("a", 2, b"2"),)}
-    assert delta.carried == {"y": ((A, 1),), "\x00secrets": ((A, 1),)}
+    assert delta.carried == ((A, 1, ("\x00secrets", "y")),)
     assert (delta.base, delta.context) == ({A: 1}, {A: 2})
     assert not delta.is_whole
 
@@ -46,7 +46,7 @@ def test_a_delta_holds_the_new_values_and_the_names_of_the_rest() -> None:
 def test_without_a_base_a_delta_is_whole() -> None:
     """It holds every value and carries no other."""
     delta = whole(BASE)
-    assert delta.is_whole and delta.carried == {} and delta.values == BASE.attributes
+    assert delta.is_whole and delta.carried == () and delta.values == BASE.attributes
 
 
 def test_a_base_that_the_sender_has_not_seen_itself_is_not_claimed() -> None:
@@ -66,10 +66,25 @@ def test_changes_that_travel_one_by_one_give_the_entry() -> None:
     assert copy == backup_of(entry)
 
 
+def test_of_commit_ids_those_travel_that_the_copy_lacks() -> None:
+    """S16: it remembers as many as the primary all the same, also when a delta skips one, comes late, or again."""
+    entry, copy = BASE, BACKUP
+    for number in range(2, 60, 2):
+        known = entry.recent[-1]
+        second = after(after(entry, sets(number, x=b"v"), number), sets(number + 1, y=b"v"), number + 1)
+        first_delta, delta = (
+            delta_since(e, entry.context, 1_000, known) for e in (after(entry, sets(number, x=b"v"), number), second)
+        )
+        assert (first_delta.recent, delta.recent) == (second.recent[-2:-1], second.recent[-2:])
+        entry, copy = second, with_merged(copy, delta, 1_000)
+        assert copy == backup_of(entry) == with_merged(with_merged(copy, first_delta, 1_000), delta, 1_000)
+    assert len(copy.recent) == limits.RECENT_COMMITS_MAX
+
+
 def test_a_deletion_travels_as_a_name_that_is_missing() -> None:
     """S18: nothing marks it in the entry; the backup drops what it carries and the delta does not."""
     delta = delta_since(after(BASE, deletes(2, "y"), 2), BASE.context, 1_000)
-    assert "y" not in delta.carried and not delta.values
+    assert "y" not in delta.dots() and not delta.values
     assert shown(with_merged(BACKUP, delta, 1_000)) == {"x": b"1"}
 
 

@@ -26,7 +26,8 @@ from understudy.model.entry import (
     united,
 )
 
-Dots = tuple[tuple[int, int], ...]
+Carried = tuple[tuple[int, int, tuple[str, ...]], ...]
+"""Dots, each with the names of the attributes that it stands at: most of a session was written by one commit."""
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
@@ -39,9 +40,10 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     context: Context
     location: Location
     values: Attributes
-    carried: dict[str, Dots]
+    carried: Carried
     """Dots that the sender carries and the receiver has seen; what the receiver carries beyond them was deleted."""
     recent: tuple[bytes, ...]
+    """Of the sender's ids of recent commits those that the receiver lacks, see ``recent_of``."""
     created_age_ms: int
     accessed_age_ms: int
     rotated_age_ms: int
@@ -49,44 +51,62 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     absolute_timeout_ms: int
     told_ms: int = 0
     """The sender's clock when these ages were true; who knows how long they were under way adds that, see ``aged``."""
+    recent_of: int = -1
+    """How many ids the sender remembers, of which ``recent`` are the last; -1: it is all of them."""
 
     @property
     def is_whole(self) -> bool:
         return not self.base
 
+    def dots(self) -> dict[str, list[tuple[int, int]]]:
+        """The dots that are carried, by attribute."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for incarnation, number, names in self.carried:
+            for name in names:
+                found.setdefault(name, []).append((incarnation, number))
+        return found
 
-def delta_since(entry: Entry, base: Context, now_ms: int) -> Delta:
+
+def delta_since(entry: Entry, base: Context, now_ms: int, known: bytes = b"") -> Delta:
     """The delta that brings a copy with context ``base`` to ``entry``.
 
     Args:
         base: the receiver's acknowledged context; ``{}`` gives the whole entry.
         now_ms: now on the store clock that ``entry.times`` is measured on.
+        known: the last commit that it has acknowledged with that context: it remembers the ids up to this one.
 
     Cost: one pass over the attributes.
     """
     base = {incarnation: n for incarnation, n in base.items() if entry.context.get(incarnation, 0) >= n}
     values: Attributes = {}
-    carried: dict[str, Dots] = {}
+    carried: dict[tuple[int, int], list[str]] = {}
     for name, siblings in entry.attributes.items():
-        lacking = tuple([s for s in siblings if not contains(base, s.incarnation, s.number)])
+        lacking = []
+        for sibling in siblings:
+            if contains(base, sibling.incarnation, sibling.number):
+                carried.setdefault(sibling.dot, []).append(name)
+            else:
+                lacking.append(sibling)
         if lacking:
-            values[name] = lacking
-        if len(lacking) < len(siblings):
-            carried[name] = tuple([s.dot for s in siblings if contains(base, s.incarnation, s.number)])
+            values[name] = tuple(lacking)
+    recent, recent_of = entry.recent, -1
+    if base and known in recent:
+        recent, recent_of = recent[recent.index(known) + 1 :], len(recent)
     times = entry.times
     return Delta(
         base=base,
         context=entry.context,
         location=entry.location,
         values=values,
-        carried=carried,
-        recent=entry.recent,
+        carried=tuple([(*dot, tuple(names)) for dot, names in carried.items()]),
+        recent=recent,
         created_age_ms=now_ms - times.created_ms,
         accessed_age_ms=now_ms - times.accessed_ms,
         rotated_age_ms=now_ms - times.rotated_ms if times.rotated_ms else -1,
         idle_timeout_ms=times.idle_timeout_ms,
         absolute_timeout_ms=times.absolute_timeout_ms,
         told_ms=now_ms,
+        recent_of=recent_of,
     )
 
 
@@ -115,14 +135,15 @@ def merged_attributes(attributes: Attributes, context: Context, delta: Delta) ->
     """
     assert applies(context, delta), "a delta was applied to a copy that lacks its base"
     result: Attributes = {}
+    carried = delta.dots()
     for name in {**attributes, **delta.values}:
         mine = attributes.get(name, ())
         theirs = delta.values.get(name, ())
-        if not theirs and tuple([s.dot for s in mine]) == delta.carried.get(name):
+        if not theirs and [s.dot for s in mine] == carried.get(name):
             result[name] = mine  # most of an entry, most of the time
             continue
         their_dots = {s.dot for s in theirs}
-        their_dots.update(delta.carried.get(name, ()))
+        their_dots.update(carried.get(name, ()))
         kept = [s for s in mine if s.dot in their_dots or not contains(delta.context, s.incarnation, s.number)]
         my_dots = {s.dot for s in mine}
         new = [s for s in theirs if s.dot not in my_dots and not contains(context, s.incarnation, s.number)]
@@ -153,7 +174,7 @@ def _rotated_ms(entry: Entry, delta: Delta, theirs_ms: int) -> int:
     if entry.times.rotated_ms == theirs_ms:
         return theirs_ms
     mine = {sibling.dot for sibling in entry.attributes.get(SECRETS, ())}
-    told = {sibling.dot for sibling in delta.values.get(SECRETS, ())} | set(delta.carried.get(SECRETS, ()))
+    told = {sibling.dot for sibling in delta.values.get(SECRETS, ())} | set(delta.dots().get(SECRETS, ()))
     if mine == told and entry.times.rotated_ms and theirs_ms:
         return min(entry.times.rotated_ms, theirs_ms)
     return max(entry.times.rotated_ms, theirs_ms)
@@ -177,12 +198,21 @@ def merged_recent(entry: Entry, delta: Delta) -> tuple[bytes, ...]:
     what another member brings from long ago.
     """
     if covers(delta.context, entry.context):
-        return delta.recent
+        return remembered(entry, delta)
     if covers(entry.context, delta.context):
         return entry.recent
     known = set(entry.recent)
-    both = tuple(commit_id for commit_id in delta.recent if commit_id not in known) + entry.recent
+    both = tuple([commit_id for commit_id in remembered(entry, delta) if commit_id not in known]) + entry.recent
     return both[-2 * limits.RECENT_COMMITS_MAX :]
+
+
+def remembered(entry: Entry, delta: Delta) -> tuple[bytes, ...]:
+    """All commit ids that the sender of ``delta`` remembers; ``entry`` is the copy that it was made for."""
+    if delta.recent_of < 0:
+        return delta.recent
+    new = set(delta.recent)
+    both = tuple([commit_id for commit_id in entry.recent if commit_id not in new]) + delta.recent
+    return both[max(0, len(both) - delta.recent_of) :]
 
 
 def with_merged(entry: Entry, delta: Delta, now_ms: int) -> Entry:

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Set
 import msgspec
 
 from understudy.model.commit import Outcome, ended
-from understudy.model.delta import Delta, applies, times_of, with_merged
+from understudy.model.delta import Delta, applies, remembered, times_of, with_merged
 from understudy.model.entry import (
     OVER,
     Entry,
@@ -279,4 +279,4 @@ def _tombstone(entry: Entry, delta: Delta, now_ms: int) -> Entry:
     context = {**entry.context}
     for incarnation, number in delta.context.items():
         context[incarnation] = max(context.get(incarnation, 0), number)
-    return msgspec.structs.replace(stone, context=context, recent=delta.recent)
+    return msgspec.structs.replace(stone, context=context, recent=remembered(entry, delta))

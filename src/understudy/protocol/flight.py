@@ -41,6 +41,8 @@ class Flight:
         self.confirmed = 0
         """The highest number that readers were told of."""
         self.context: Context = entry.context
+        self.commit = entry.recent[-1] if entry.recent else b""
+        """Id of the last commit."""
         self.newcomers: dict[str, int] = {}
         """Holders that lack even what was acknowledged before, and the number with which they are sent all."""
         self.waiters: list[Waiter] = []

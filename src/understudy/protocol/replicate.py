@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from understudy import limits
 from understudy.model.delta import delta_since
@@ -24,6 +25,17 @@ TICK_MS = 20
 RESEND_MAX_MS = 1_000
 
 
+class Base(NamedTuple):
+    """What a holder has acknowledged of a session: the next delta begins there."""
+
+    context: Context
+    commit: bytes = b""
+    """Id of the last commit that it remembers, as far as that is known."""
+
+
+NO_BASE = Base({})
+
+
 class Replication:
     """All flights of one member, and what each peer has acknowledged."""
 
@@ -35,7 +47,7 @@ class Replication:
         self.flights: dict[bytes, Flight] = {}
         self.readers = Readers(core, members, self._lags)
         self._to_confirm: dict[str, list[tuple[bytes, Context]]] = {}
-        self._contexts: OrderedDict[tuple[str, bytes], Context] = OrderedDict()
+        self._bases: OrderedDict[tuple[str, bytes], Base] = OrderedDict()
         self._told: set[bytes] = set()
         """Keys of which users were shown, as unprotected, what no second machine has yet."""
         self._taken_up: set[bytes] | None = None
@@ -100,7 +112,7 @@ class Replication:
 
     def recheck(self, key: bytes, entry: Entry, member: str) -> None:
         """Make sure that a backup that came back still holds what the list says."""
-        self._contexts[(member, key)] = entry.context
+        self._bases[(member, key)] = Base(entry.context)
         flight = self.flights.get(key)
         if flight is None:
             flight = self._begun(key, entry)
@@ -274,7 +286,7 @@ class Replication:
             self._core.tell(c.FactKind.BACKUP_RELEASED, key, member)
             if self._members.is_reachable(member):
                 self._core.send(member, Release(key, entry.location))
-            self._contexts.pop((member, key), None)
+            self._bases.pop((member, key), None)
         flight = self.track(key, entry, before, moves_only=True)
         for member in entry.backups:
             if before is None or member not in before.backups:
@@ -286,17 +298,19 @@ class Replication:
         """Send ``entry`` as a delta to what ``to`` has acknowledged (whole if nothing is remembered)."""
         if not self._members.is_reachable(to):
             return
-        base = self._contexts.get((to, key), {})
-        self._core.send(to, Replicate(key, entry.number, delta_since(entry, base, self._core.now_ms)))
+        base = self._bases.get((to, key), NO_BASE)
+        delta = delta_since(entry, base.context, self._core.now_ms, base.commit)
+        self._core.send(to, Replicate(key, entry.number, delta))
 
     def acknowledged(self, sender: str, message: Acknowledge) -> None:
         """A holder has everything up to a number."""
-        contexts = self._contexts
-        contexts[(sender, message.key)] = message.context
-        contexts.move_to_end((sender, message.key))
-        if len(contexts) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
-            contexts.popitem(last=False)
+        bases, pair = self._bases, (sender, message.key)
         flight = self.flights.get(message.key)
+        has_all = flight is not None and message.number == flight.number
+        bases[pair] = Base(message.context, flight.commit if has_all else bases.pop(pair, NO_BASE).commit)
+        bases.move_to_end(pair)
+        if len(bases) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
+            bases.popitem(last=False)
         if flight is not None:
             self._hold(flight, message.hold_ms)
             flight.acked[sender] = max(flight.acked.get(sender, 0), message.number)
@@ -306,14 +320,14 @@ class Replication:
 
     def lacks_base(self, sender: str, key: bytes) -> None:
         """A holder asks for the whole entry."""
-        self._contexts.pop((sender, key), None)
+        self._bases.pop((sender, key), None)
         self._core.tell(c.FactKind.NEEDED_WHOLE, key, sender)
         self._core.emit(c.Read((key,), c.Resend(sender)))
 
     def forget_member(self, name: str) -> None:
         """A life of a member has ended: nothing that it acknowledged counts for its next one."""
-        for pair in [p for p in self._contexts if p[0] == name]:
-            del self._contexts[pair]
+        for pair in [p for p in self._bases if p[0] == name]:
+            del self._bases[pair]
         for flight in list(self.flights.values()):
             flight.acked.pop(name, None)
             if name in flight.location.backups:
@@ -325,6 +339,7 @@ class Replication:
         flight.location = entry.location
         flight.number = entry.number
         flight.context = entry.context
+        flight.commit = entry.recent[-1] if entry.recent else b""
 
     def _lags(self, name: str) -> bool:
         return any(flight.lacks(name, self._core.me) for flight in self.flights.values())
