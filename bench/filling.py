@@ -16,7 +16,7 @@ from understudy.model.commit import Commit, Creation
 from understudy.model.entry import Entry, Epoch, Location, names_session
 from understudy.protocol import commands as c
 from understudy.protocol.changes import Environment, perform
-from understudy.store import Transaction
+from understudy.store import DUE_STEP_MS_MAX, Transaction
 from understudy.store.lmdb import LmdbStore
 from understudy.store.opening import data_file
 
@@ -105,7 +105,7 @@ class Filling:
         self._sample.clear()
         while True:
             with self.store.write() as transaction:
-                later_ms = self.store.now_ms() + IDLE_TIMEOUT_MS + 1
+                later_ms = self.store.now_ms() + IDLE_TIMEOUT_MS + DUE_STEP_MS_MAX
                 keys = transaction.keys_due(later_ms, limits.BATCH_ENTRIES_MAX)
                 for key in keys:
                     self._change(transaction, key, c.Expire(), later_ms)

@@ -20,9 +20,8 @@ from understudy.model import values
 from workers import begin
 
 SESSION_BYTES = 1_000
-PROXIES_SHARE = 4
-"""One proxy for so many sessions is enough to know what one takes."""
 PROXIES_MAX = 100_000
+"""So many are enough to know what one takes. Of few the pages that LMDB holds ready for its next change are a part."""
 LOOK_UPS = 5_000
 REDIS_KEYS = 20_000
 
@@ -88,8 +87,7 @@ def full(started: Started, count: int) -> Full:
         step(f"filled {again}", fill)
     filling.end()
     starts = [_start(started, "empty", 0), _start(started, "full", count)]
-    proxies = min(PROXIES_MAX, max(1_000, count // PROXIES_SHARE))
-    return Full(steps, proxy_bytes(proxies), starts, _redis_bytes(started))
+    return Full(steps, proxy_bytes(min(PROXIES_MAX, count)), starts, _redis_bytes(started))
 
 
 def _start(started: Started, name: str, sessions: int) -> Start:

@@ -118,8 +118,11 @@ PATROL_ITEMS_MAX = 1_024
 """Entries that one check compares at most; where more differ the next round goes on, and a loss is not the patrol's."""
 BACKUPS_MOVED_PER_PAGE_MAX = 5
 """Backups that are moved to others for a fair share, in each of 20 pages a second: 100 whole sessions a second."""
-SWEPT_IN_FLIGHT_MAX = 128
-"""Sessions that sweeps have begun to promote, protect or hand over and not finished: the next ones wait."""
+SWEPT_IN_FLIGHT_MAX = 64
+"""Sessions that sweeps have begun to promote, protect or hand over and not finished: the next ones wait. With twice as
+many their copies stand in the way of each other's answers, and are sent again."""
+SWEPT_PER_TURN_MAX = 16
+"""Of those in one turn of the agent, 2 ms: so much longer a request takes for each of its turns meanwhile."""
 LOCATE_HOPS_MAX = 4
 """Hints followed for one request before all members are asked."""
 LOCATES_PER_SECOND_MAX = 200
@@ -162,8 +165,9 @@ INBOX_BYTES_MAX = 64 << 20
 """The same in bytes."""
 LOG_LINES_PER_SECOND_MAX = 100
 """Further facts of that second are counted, not logged: a sweep may promote a hundred thousand sessions."""
-UNPROTECTED_COUNTED_MAX = 4_096
-"""Entries that name lost members which ``status`` looks into to count those without a living copy: some 20 ms."""
+UNPROTECTED_COUNTED_MAX = 512
+"""Entries that name lost members which ``status`` looks into to count those without a living copy: 2 to 3 ms, for so
+long requests wait each time that somebody asks."""
 QUARANTINED_MAX = 64
 """Keys on which an agent of this member has died; more than a few are a fault of the program, not of entries."""
 OWN_LIVES_MAX = 8

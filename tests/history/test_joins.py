@@ -107,7 +107,7 @@ def test_many_sessions_get_new_copies_beside_the_requests() -> None:
         cluster.wait(50)
     assert rounds > 10, "it was over before requests could come between"
     assert slowest_ms <= ANSWERED_MS
-    assert 0 < most <= limits.SWEPT_IN_FLIGHT_MAX + limits.BATCH_ENTRIES_MAX
+    assert 0 < most <= limits.SWEPT_IN_FLIGHT_MAX + limits.SWEPT_PER_TURN_MAX
     assert cluster.world.facts.get(FactKind.MEMBER_SUSPECTED, 0) <= suspected + 2, "only b, by the other two"
 
 

@@ -236,8 +236,10 @@ def _scanned(scan: c.Scan, turn: _Turn) -> c.Scanned:
         case c.ScanKind.ALL:
             keys = transaction.keys(scan.after, limit)
         case c.ScanKind.MEMBER:
+            limit = limits.SWEPT_PER_TURN_MAX
             keys = transaction.keys_of(scan.member, scan.after, limit)
         case c.ScanKind.LACKING:
+            limit = limits.SWEPT_PER_TURN_MAX
             keys = transaction.keys_lacking(scan.after, limit)
         case c.ScanKind.DUE:
             keys = transaction.keys_due(turn.now_ms, limit)
