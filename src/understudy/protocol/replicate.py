@@ -306,8 +306,10 @@ class Replication:
         """A holder has everything up to a number."""
         bases, pair = self._bases, (sender, message.key)
         flight = self.flights.get(message.key)
-        has_all = flight is not None and message.number == flight.number
-        bases[pair] = Base(message.context, flight.commit if has_all else bases.pop(pair, NO_BASE).commit)
+        if flight is not None and message.number == flight.number:
+            bases[pair] = Base(message.context, flight.commit)
+        else:
+            bases[pair] = Base(message.context, bases.get(pair, NO_BASE).commit)
         bases.move_to_end(pair)
         if len(bases) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
             bases.popitem(last=False)
