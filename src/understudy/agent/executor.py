@@ -176,12 +176,12 @@ class Executor:
         while todo:
             command = todo.pop()
             match command:
-                case c.Send() | c.Reply() | c.Publish() | c.Tell():
-                    self._out.append(command)
                 case c.Change(key=key, what=what):
                     self._touched += 1
                     self._under_way = key
                     todo += reversed(self.engine.handle(self._change(key, what, turn), turn.now_ms))
+                case c.Send() | c.Reply() | c.Publish() | c.Tell():
+                    self._out.append(command)
                 case c.Read(keys=keys, purpose=purpose):
                     self._touched += len(keys)
                     results: list[c.Command] = []

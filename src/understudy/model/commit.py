@@ -303,5 +303,9 @@ def _with_id(entry: Entry, commit: Commit) -> tuple[bytes, ...]:
 
 
 def _exceeds(attributes: Attributes, stamp: Stamp) -> bool:
-    size = sum(len(name) + sum(len(s.value) for s in siblings) for name, siblings in attributes.items())
+    size = 0
+    for name, siblings in attributes.items():
+        size += len(name)
+        for sibling in siblings:
+            size += len(sibling.value)
     return size > stamp.bytes_max or len(attributes) > limits.ATTRIBUTES_MAX

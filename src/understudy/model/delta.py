@@ -83,8 +83,8 @@ def delta_since(entry: Entry, base: Context, now_ms: int, known: bytes = b"") ->
     for name, siblings in entry.attributes.items():
         lacking = []
         for sibling in siblings:
-            if contains(base, sibling.incarnation, sibling.number):
-                carried.setdefault(sibling.dot, []).append(name)
+            if base.get(sibling.incarnation, 0) >= sibling.number:
+                carried.setdefault((sibling.incarnation, sibling.number), []).append(name)
             else:
                 lacking.append(sibling)
         if lacking:
@@ -139,7 +139,7 @@ def merged_attributes(attributes: Attributes, context: Context, delta: Delta) ->
     for name in {**attributes, **delta.values}:
         mine = attributes.get(name, ())
         theirs = delta.values.get(name, ())
-        if not theirs and [s.dot for s in mine] == carried.get(name):
+        if not theirs and [(s.incarnation, s.number) for s in mine] == carried.get(name):
             result[name] = mine  # most of an entry, most of the time
             continue
         their_dots = {s.dot for s in theirs}

@@ -278,7 +278,7 @@ class Replication:
             return False
         if self._core.settings.everywhere:
             return self._members.can_place(exclude=entry.backups)
-        return sum(self._is_good(b) for b in entry.backups) < self._core.settings.copies
+        return len([b for b in entry.backups if self._is_good(b)]) < self._core.settings.copies
 
     def backups_set(self, key: bytes, entry: Entry, before: Entry | None, released: tuple[str, ...]) -> None:
         """A new list is stored: replicate it, release who is not in it."""
@@ -353,11 +353,13 @@ class Replication:
         if location.primary != self._core.me:
             return flight.acked.get(location.primary, 0)
         need, holders = self._core.settings.copies, location.backups
-        acked = sorted((flight.acked.get(h, 0) for h in holders), reverse=True)
+        acked = sorted([flight.acked.get(h, 0) for h in holders], reverse=True)
         if not 0 < need <= len(acked):
             return 0
-        awaited = self.readers.awaited(flight.key, holders) if self.readers.enabled else ()
-        return min((acked[need - 1], *(flight.acked.get(name, 0) for name in awaited)))
+        if not self.readers.enabled:
+            return acked[need - 1]
+        awaited = self.readers.awaited(flight.key, holders)
+        return min([acked[need - 1], *(flight.acked.get(name, 0) for name in awaited)])
 
     def _evaluate(self, flight: Flight) -> None:
         """Answer whom the acknowledgements allow to; end the flight when all holders have everything."""

@@ -166,16 +166,13 @@ def rows(entry: Entry, copies: int, forget_ms: int) -> Row:
     A proxy is listed by its primary alone: of its backups nothing has to be done, see ``Sweeps.tick``. A deadline moves
     in steps, ``DUE_STEPS`` in an idle timeout, so that most changes leave the index of deadlines as it is.
     """
-    if entry.ended:
+    if entry.ended_ms:
         return Row((), False, entry.deadline_ms(forget_ms))
     if entry.role is Role.PROXY:
         return Row((entry.primary,), False, None)
-    deadline_ms = entry.deadline_ms(forget_ms)
+    primary, backups, times = entry.primary, entry.backups, entry.times
+    deadline_ms = times.deadline_ms
     if deadline_ms is not None:
-        step_ms = min(max(entry.times.idle_timeout_ms // DUE_STEPS, 1), DUE_STEP_MS_MAX)
-        deadline_ms += -deadline_ms % step_ms
-    return Row(
-        members=tuple(dict.fromkeys((entry.primary, *entry.backups))),
-        lacking=entry.role is Role.PRIMARY and len(entry.backups) < copies,
-        deadline_ms=deadline_ms,
-    )
+        deadline_ms += -deadline_ms % min(max(times.idle_timeout_ms // DUE_STEPS, 1), DUE_STEP_MS_MAX)
+    names = backups if primary in backups else (primary, *backups)
+    return Row(names, entry.role is Role.PRIMARY and len(backups) < copies, deadline_ms)
