@@ -307,7 +307,7 @@ def test_one_message_answers_all_questions_of_one() -> None:
         (backup_of(SECOND), m.Verdict.HOLDS),
         (backup_of(at_reign(THEIRS, 2, "c", ("a",))), m.Verdict.HOLDS),
         (proxy("c", ("d",), Epoch(2, 1, 1)), m.Verdict.REFUSED),
-        (proxy("b", ("c",)), m.Verdict.NOTHING),
+        (proxy("b", ("c",)), m.Verdict.UNKNOWN),
         (ended(COPY, 500), m.Verdict.ENDED),
     ],
     ids=["nothing here", "the same", "newer data", "a later reign", "a later place", "a proxy", "ended"],

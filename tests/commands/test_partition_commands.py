@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.commands.transcript import START_MS, Turns, committed, creation, sent, told, writing
-from tests.making import KEY, LIVES, backup_of, new_session, place, proxy, sibling
+from tests.making import KEY, LIVES, backup_of, moved, new_session, place, proxy, sibling
 
 from understudy.model.commit import Outcome
 from understudy.model.entry import Role
@@ -99,6 +99,17 @@ def test_a_minority_believes_nothing_lost() -> None:
     assert a.on(c.Scanned(scan, (KEY,), False)) == [c.Read((KEY,), c.Recheck("b"))]
     a.asked(FETCH, 2)
     assert replies(a.wait(2_100)) == [UNAVAILABLE]
+
+
+def test_a_minority_expires_nothing() -> None:
+    """S39, S44: its time is over as far as this side knows; on the other side it may have been used since."""
+    a = Turns("b", "c", members_expected=3).with_session()
+    a.entries[KEY] = moved(a.entry, times=moved(a.entry.times, accessed_ms=a.now_ms - 60_000))
+    cut_off(a, "b", "c")
+    assert a.on(c.Scanned(c.Scan(c.ScanKind.DUE, c.Reap()), (KEY,), False)) == [c.Read((KEY,), c.Reap())]
+    a.asked(FETCH, 2)
+    assert replies(a.wait(300)) == [UNAVAILABLE]
+    assert a.entry.role is Role.PRIMARY
 
 
 def test_concurrent_values_are_reported_with_their_number() -> None:

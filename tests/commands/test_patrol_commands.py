@@ -197,6 +197,19 @@ def test_a_note_that_names_a_member_which_holds_nothing_is_forgotten_on_both_sid
     assert not a.entries
 
 
+@pytest.mark.parametrize("holds", [False, True])
+def test_who_has_no_more_than_a_note_does_not_know_the_session(holds: bool) -> None:
+    """S44: one that was taken over and expired at once may be announced after its end: of notes that name each other
+    none is a place, and a copy whose time is over may go; but who knows a later place says so."""
+    note = proxy("c", ("b",))
+    a = Turns("b", "c", entries={KEY: note})
+    later, earlier = (note.epoch._replace(list_number=number) for number in (9, 0))
+    for epoch, verdict in ((later, m.Verdict.UNKNOWN), (note.epoch, m.Verdict.UNKNOWN), (earlier, m.Verdict.REFUSED)):
+        asked = m.Compare(1, (m.Item(KEY, epoch, {}, holds=holds),))
+        ((_, answer),) = sent(a.hears("b", asked), m.Compared)
+        assert answer.answers[0].verdict is verdict
+
+
 # --- fair shares ----------------------------------------------------------------------------------------------------
 
 

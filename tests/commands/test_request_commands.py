@@ -156,6 +156,16 @@ def test_an_expired_session_is_removed_not_served() -> None:
     assert not a.entries
 
 
+def test_what_has_expired_here_may_have_been_used_elsewhere() -> None:
+    """S25, S44: while its backup's lease does not run another may be primary, and is asked first."""
+    a = Turns("b", "c").with_session()
+    a.entries[KEY] = moved(a.entry, times=moved(a.entry.times, accessed_ms=a.now_ms - 60_000))
+    ((to, compare),) = sent(a.asked(FETCH, 2), m.Compare)
+    assert to == "b" and a.entry.role is Role.PRIMARY
+    said = a.hears("b", m.Compared(compare.comparison, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    assert c.Reply(2, UNKNOWN) in said and not a.entries
+
+
 # --- primary elsewhere ----------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
 from understudy.protocol.members import Members
+from understudy.sim.plan import UserPlan
 from understudy.sim.workers import Handling, Script, client_world
 from understudy.sim.world import Machine, World
 from understudy.transport.memory import MemoryNetwork
@@ -25,6 +26,7 @@ SETTLED_MS = 8_000
 """More than the sweep's delay and what it then takes to replace a copy."""
 GIVES_UP_MS = 20_000
 IDLE_MS = 10**9
+USER = UserPlan((), IDLE_MS)
 
 
 class Cluster:
@@ -86,7 +88,7 @@ class Cluster:
             def script(world: ClientWorld, shown: list[Opened] = shown) -> Script:
                 shown.append((yield from open_session(world, self.cookie)))
 
-            Handling(self[at], ended.append).begin(script, IDLE_MS)
+            Handling(self[at], ended.append).begin(script, USER)
             while not ended and self.now_ms < until_ms:
                 self.wait(1)
             if shown and shown[0].session_id is not None:
@@ -96,7 +98,7 @@ class Cluster:
 
     def read_in_place(self, at: str) -> bytes | None:
         """x, if a worker may show it without asking anybody at this instant."""
-        conversation = open_session(client_world(self[at], IDLE_MS), self.cookie)
+        conversation = open_session(client_world(self[at], USER), self.cookie)
         try:
             next(conversation)
         except StopIteration as stop:
@@ -378,7 +380,7 @@ def test_a_worker_that_stood_still_shows_nothing_old_under_a_new_lease() -> None
         def script(world: ClientWorld, shown: list[Opened] = shown, cookie: str = a.cookie) -> Script:
             shown.append((yield from open_session(world, cookie)))
 
-        Handling(a[old], lambda error: None).begin_stalled(script, IDLE_MS, a.key, 3_000, after)
+        Handling(a[old], lambda error: None).begin_stalled(script, USER, a.key, 3_000, after)
         a.wait(6_000)
         assert x_of(shown[0].attributes) == b"2"
 
@@ -393,7 +395,7 @@ def test_a_worker_that_stood_still_and_then_asks_its_agent_looks_anew() -> None:
     def script(world: ClientWorld) -> Script:
         shown.append((yield from open_session(world, a.cookie)))
 
-    Handling(a[a.primary()], lambda error: None).begin_stalled(script, IDLE_MS, a.key, 3_000, 3)
+    Handling(a[a.primary()], lambda error: None).begin_stalled(script, USER, a.key, 3_000, 3)
     assert a.write("a", b"2").protected
     a.wait(3_000)
     assert x_of(shown[0].attributes) == b"2"
@@ -518,7 +520,7 @@ def found_at(cluster: Cluster, name: str) -> str:
     def script(world: ClientWorld) -> Script:
         shown.append((yield from open_session(world, cluster.cookie)))
 
-    Handling(cluster[name], ended.append).begin(script, IDLE_MS)
+    Handling(cluster[name], ended.append).begin(script, USER)
     while not ended:
         cluster.wait(1)
     if not shown:

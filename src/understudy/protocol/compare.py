@@ -361,11 +361,13 @@ class Comparisons:
 def _answer(item: Item, entry: Entry | None, me: str, now_ms: int) -> Answer:
     """What this member knows of a key beyond a peer's epoch and context."""
     key = item.key
-    if entry is None or (not item.holds and entry.role is Role.PROXY and entry.primary == me):
-        # (A promise may have made a note here of a session that was gone already.)
+    if entry is None:
         return Answer(key, Verdict.UNKNOWN)
     if entry.ended:
         return Answer(key, Verdict.ENDED, entry.location)
+    if entry.role is Role.PROXY and (entry.epoch <= item.epoch or (not item.holds and entry.primary == me)):
+        # A note, of a promise or of a place that was told late, which may be all that is left of a session.
+        return Answer(key, Verdict.UNKNOWN, promised=entry.promised)
     if entry.has_data and item.holds:
         if _is_deposed(entry, item):
             # Some of what it did may have been answered to nobody, and is repeated where the primary is now: it has to

@@ -191,10 +191,6 @@ class Service:
                 protected = self._replication.is_protected(key, entry, request.number)
                 self._jobs.answer_commit(job, CommitAnswer(Outcome.COMMITTED, protected, self._core.me))
             return
-        if entry.expired(self._core.now_ms):
-            self._core.emit(c.Change(key, c.Expire()))
-            self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
-            return
         if entry.is_outbid:
             self._jobs.park(job)
             job.retry_ms = self._core.now_ms + RETRY_MS
@@ -207,6 +203,9 @@ class Service:
         elif not is_vouched and self._members.in_minority:
             # Whoever else has answered does not know what a backup on the other side has become.
             self._refuse(job)
+        elif entry.expired(self._core.now_ms):
+            self._core.emit(c.Change(key, c.Expire()))
+            self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
         elif not self._replication.wait(job.id, key, self._replication.newest(key)):
             self._give(job, entry)
 

@@ -216,8 +216,8 @@ class Sweeps:
         if entry.ended:
             self._core.emit(c.Change(key, c.Expire()))
         elif entry.role is Role.PRIMARY:
-            # While this member doubts what it holds, another may be primary, and have seen it used.
-            if self._members.ready and self._comparisons.is_compared(key):
+            # While this member doubts what it holds, or is cut off, another may be primary, and have seen it used.
+            if self._members.ready and self._comparisons.is_compared(key) and not self._members.in_minority:
                 self._core.emit(c.Change(key, c.Expire()))
         elif self._members.is_reachable(entry.primary):
             # It may have been used since; or its primary has expired it, and the word of that was lost.

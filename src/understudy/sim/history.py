@@ -14,6 +14,7 @@ from typing import NamedTuple
 from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
 from understudy.sim.checkers import quiet
+from understudy.sim.checkers.answers import Durable, Refused, Smaller
 from understudy.sim.checkers.copies import Copies, Current
 from understudy.sim.checkers.entries import Apart, Bounds, Dots, Gone, OnePrimary
 from understudy.sim.checkers.ledger import Calm, Ledger
@@ -77,6 +78,7 @@ class History:
         self.world = World(
             plan.seed, plan.members, settings, network, clocks=plan.clocks, store_bytes_max=plan.store_bytes_max
         )
+        self.world.zones = dict(plan.zones)
         self.world.agreed = {name: (("told", "otherwise"),) for name in plan.differs}
         self.world.trace = [] if trace else None
         self.problems = _Problems(problems_max)
@@ -94,9 +96,17 @@ class History:
         bounds = Bounds(tell, 4 * sum(len(user.tabs) for user in self.plan.users) + 8)
         world.on_stored += [one.stored, apart.stored, dots.stored, gone.stored, bounds.stored]
         world.on_stored += [rising.stored, promised.stored]
-        world.on_sent.append(promised.sent)
+        durable, refused = Durable(tell), Refused(tell)
+        world.on_sent += [promised.sent, durable.sent]
+        world.on_replied += [durable.replied, refused.replied]
+        world.on_stored.append(refused.stored)
         world.on_turned += [bounds.turned, gone.turned]
         world.on_told.append(gone.told)
+        if world.settings.members_expected:
+            smaller = Smaller(tell, world.settings.members_expected)
+            world.on_stored.append(smaller.stored)
+            world.on_turned.append(smaller.turned)
+            world.on_replied.append(smaller.replied)
         if self.plan.promises.nothing_lost:
             # (Where several are cut off at once, dead holders are given up for whoever seems to be left.)
             world.on_stored.append(Covered(tell, world.settings.copies).stored)
@@ -175,7 +185,11 @@ class History:
 
     def _unsettled(self) -> Iterator[str]:
         """The same, when nobody does anything any more."""
-        return chain(self.unrecovered(), quiet.unequal(self.world, self.keys()), self.gone.alive(self.world))
+        keys = self.keys()
+        wrong = chain(
+            quiet.unequal(self.world, keys), quiet.misplaced(self.world, keys), quiet.uneven(self.world, keys)
+        )
+        return chain(self.unrecovered(), wrong, self.gone.alive(self.world))
 
     def _read_everything(self) -> None:
         """At the end every member shows every session, with everything that was promised."""

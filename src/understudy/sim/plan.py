@@ -96,17 +96,27 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Between opening the session and committing."""
     stall_ms: int = 0
     """So long its worker stands still in the middle of serving in place."""
+    logs_in: bool = False
+    """Of an old cookie's: where it opens nothing, somebody else logs in with it."""
     stalls_after: int = 1
     """Where: after the first look into the store, after the look at the leases, or after the second look."""
     dies_ms: int = 0
     """The worker is killed so long after the request began; 0: it is not."""
 
 
+LONG_IDLE_MS = 3_600_000
+
+
 class UserPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """One browser."""
 
     tabs: tuple[tuple[Operation, ...], ...]
-    idle_timeout_ms: int = 3_600_000
+    idle_timeout_ms: int = LONG_IDLE_MS
+    absolute_timeout_ms: int = 0
+    acknowledges: bool = True
+    """Its answers wait for the backup; else nobody's do, ``acknowledge = "local"``."""
+    refuses: bool = False
+    """``unprotected = "refuse"``: a change that no backup takes is an error."""
 
 
 class NetworkPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -137,6 +147,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: dict[str, int | str] = {}
     """Fields of the engine's ``Settings``."""
     network: NetworkPlan = NetworkPlan()
+    zones: dict[str, str] = {}
+    """Member -> its zone, where they have one."""
     differs: tuple[str, ...] = ()
     """Members that say that they are configured otherwise (and are not: it must harm nobody to hear so)."""
     clocks: dict[str, tuple[int, int]] = {}
@@ -205,6 +217,10 @@ PROFILES: dict[str, Profile] = {
 NAMES = "abcdefgh"
 DIFFERS_EVERY = 16
 """In each plan of so many a member says that it is configured otherwise."""
+VARIED_EVERY = 4
+"""In each plan of so many there are zones, and users with settings of their own."""
+ZONES = ((), ("hall",), ("east", "west"))
+ABSOLUTE_MS = 5_000
 USERS = (7, 10)
 LASTS_MS = 7_500
 """Each tab works about so long, if its requests are answered at once."""
@@ -242,7 +258,7 @@ def draw(seed: int, profile: str = "") -> Plan:
         profile = random.choices(list(PROFILES), [p.weight for p in PROFILES.values()])[0]
     kind = PROFILES[profile]
     members = tuple(NAMES[: random.choice(kind.members)])
-    return Plan(
+    plan = Plan(
         seed=seed,
         profile=profile,
         members=members,
@@ -253,6 +269,28 @@ def draw(seed: int, profile: str = "") -> Plan:
         clocks={name: (random.randrange(10**6, 10**9), random.randint(-200, 200)) for name in NAMES},
         users=tuple(_user(random) for _ in range(random.randint(*USERS))),
         faults=tuple(_faults(random, kind, members)),
+    )
+    return plan if (seed + 1) % VARIED_EVERY else _varied(Random(f"varied {seed} {profile}"), plan)
+
+
+def _varied(random: Random, plan: Plan) -> Plan:
+    """The plan with zones, and with users who want something else than most."""
+    zones = random.choice(ZONES)
+    return msgspec.structs.replace(
+        plan,
+        zones={name: zones[number % len(zones)] for number, name in enumerate(NAMES) if zones},
+        users=tuple(_varied_user(random, user) for user in plan.users),
+    )
+
+
+def _varied_user(random: Random, user: UserPlan) -> UserPlan:
+    old = OperationKind.OLD
+    return msgspec.structs.replace(
+        user,
+        tabs=tuple(tuple(msgspec.structs.replace(o, logs_in=o.kind is old) for o in tab) for tab in user.tabs),
+        absolute_timeout_ms=random.choice((0, 0, ABSOLUTE_MS)),
+        acknowledges=random.random() < 0.85,
+        refuses=random.random() < 0.3,
     )
 
 
@@ -312,9 +350,7 @@ def _faults(random: Random, kind: Profile, members: tuple[str, ...]) -> list[Fau
 def _user(random: Random) -> UserPlan:
     sleeps = random.random() < 0.2
     tabs = [_tab(random, tab, sleeps) for tab in range(random.choice((1, 2, 2, 3)))]
-    return UserPlan(
-        tabs=tuple(map(tuple, tabs)), idle_timeout_ms=SHORT_IDLE_MS if sleeps else UserPlan.__struct_defaults__[-1]
-    )
+    return UserPlan(tabs=tuple(map(tuple, tabs)), idle_timeout_ms=SHORT_IDLE_MS if sleeps else LONG_IDLE_MS)
 
 
 _KINDS = (

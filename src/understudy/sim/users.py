@@ -46,6 +46,8 @@ class Request:
         self.values: dict[str, int] = {}
         self.written: Write | None = None
         self.outcome: Outcome | None = None
+        self.changes_ms = 0
+        """When its view began to change the session."""
         self.count = 0
         self.comes_too_late = False
         """The session had certainly expired when it began."""
@@ -66,6 +68,7 @@ class Request:
         self.values = {name: visit.draft.get(name) for name in visit.draft}
         if operation.view_ms:
             yield Pause(operation.view_ms)
+        self.changes_ms = self.user.world.now_ms
         if visit.exists and operation.kind is KIND.COUNT:
             self.count = yield from transact(world, visit, self._increment)
         else:
@@ -78,6 +81,9 @@ class Request:
         if not self.visit.exists:
             if not self.cookie:  # a login page, without a session yet
                 session.rotate(principal=self.user.name)
+                session["t0"] = 1
+            elif self.operation.logs_in:
+                session.rotate(principal="somebody else")
                 session["t0"] = 1
             return
         if ledger is None:
@@ -215,12 +221,11 @@ class User:
         request.where = f"{operation.kind} at {machine.name}, begun at {request.began_ms} ms"
         self._note(request, f"asks {machine.name} to {operation.kind} {operation.attribute}".rstrip())
         handling = Handling(machine, partial(self._answered, request, done))
-        idle_ms = self.plan.idle_timeout_ms
         if operation.stall_ms and request.ledger is not None:
             key, after = request.ledger.key, operation.stalls_after
-            handling.begin_stalled(request.script, idle_ms, key, operation.stall_ms, after)
+            handling.begin_stalled(request.script, self.plan, key, operation.stall_ms, after)
         else:
-            handling.begin(request.script, idle_ms)
+            handling.begin(request.script, self.plan)
         if operation.dies_ms:
             self.world.later(operation.dies_ms, handling.die)
         if not request.over:
@@ -284,7 +289,7 @@ class User:
             f"{self.name}'s session {opened.key.hex()[:6]}",
             self.promises,
             self.calm,
-            self.plan.idle_timeout_ms,
+            self.plan,
             self.world.settings.grace_ms,
             request.began_ms,
             lambda: self.world.now_ms,
@@ -303,6 +308,8 @@ class User:
         now, visit, where = self.world.now_ms, request.visit, request.where
         if request.opening not in (Opening.CURRENT, Opening.GRACE):
             ledger.not_opened(request.cookie, now, where, fenced=request.opening is Opening.FENCED)
+            if visit.opened is not None and visit.opened.key == ledger.key and visit.wrote:
+                self.tell(f"{where}: somebody else took {ledger.name} with a cookie that opens nothing")
             self._forget(request)
             return
         if request.comes_too_late:
@@ -315,6 +322,8 @@ class User:
                 request.written.gone_ms = now  # it may have been done, and ended before its answer
             ledger.not_opened(request.cookie, now, where)
             return
+        if visit.wrote:
+            ledger.changed(request.cookie, request.changes_ms, where)
         protected = _protected(request)
         # What a writing request was shown may be older than what its commit found; its answer speaks of the latter.
         if request.opened_protected if visit.wrote else protected:

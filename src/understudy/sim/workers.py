@@ -14,6 +14,7 @@ from understudy.client.visit import Settings
 from understudy.client.visit import World as ClientWorld
 from understudy.errors import SessionUnavailable, UnderstudyError
 from understudy.protocol.messages import AcknowledgeMode
+from understudy.sim.plan import UserPlan
 from understudy.sim.world import Machine, Question
 from understudy.store import Reading
 
@@ -38,7 +39,7 @@ class Died(Exception):
 Done = Callable[[Exception | None], None]
 
 
-def client_world(machine: Machine, idle_timeout_ms: int, stalled: _Stalled | None = None) -> ClientWorld:
+def client_world(machine: Machine, user: UserPlan, stalled: _Stalled | None = None) -> ClientWorld:
     """What a worker's conversations see of the machine."""
     settings = machine.world.settings
     least_ms, most_ms = TOUCH_EVERY_MS
@@ -49,12 +50,12 @@ def client_world(machine: Machine, idle_timeout_ms: int, stalled: _Stalled | Non
         settings=Settings(
             member=machine.name,
             application="default",
-            idle_timeout_ms=idle_timeout_ms,
-            absolute_timeout_ms=0,
-            acknowledge=AcknowledgeMode.BACKUP,
-            unprotected_refused=False,
+            idle_timeout_ms=user.idle_timeout_ms,
+            absolute_timeout_ms=user.absolute_timeout_ms,
+            acknowledge=AcknowledgeMode.BACKUP if user.acknowledges else AcknowledgeMode.LOCAL,
+            unprotected_refused=user.refuses,
             grace_ms=settings.grace_ms,
-            touch_every_ms=min(most_ms, max(least_ms, idle_timeout_ms // TOUCH_SHARE)),
+            touch_every_ms=min(most_ms, max(least_ms, user.idle_timeout_ms // TOUCH_SHARE)),
             session_bytes_max=settings.bytes_max,
             copies=settings.copies,
         ),
@@ -104,17 +105,17 @@ class Handling:
         self._stalled: _Stalled | None = None
         machine.requests[self._number] = self.die
 
-    def begin(self, write: Callable[[ClientWorld], Script], idle_timeout_ms: int) -> None:
+    def begin(self, write: Callable[[ClientWorld], Script], user: UserPlan) -> None:
         """Run the script that ``write`` makes."""
-        self._start(write(client_world(self.machine, idle_timeout_ms)))
+        self._start(write(client_world(self.machine, user)))
 
     def begin_stalled(
-        self, write: Callable[[ClientWorld], Script], idle_timeout_ms: int, key: bytes, ms: int, after: int
+        self, write: Callable[[ClientWorld], Script], user: UserPlan, key: bytes, ms: int, after: int
     ) -> None:
         """The same with a worker that stands still for a while, see ``_Stalled``."""
         machine = self.machine
         self._stalled = _Stalled(machine, key, after)
-        script = write(client_world(machine, idle_timeout_ms, self._stalled))
+        script = write(client_world(machine, user, self._stalled))
         machine.world.later(ms, lambda: machine.run(lambda: self._start(script)))
 
     def die(self) -> None:

@@ -146,6 +146,7 @@ class Machine:
             chooser=chooser_of(self.world.keys.link_keys()[0], self.name, incarnation),
             first_id=first_id(incarnation),
             lives=taken.own_lives,
+            zone=self.world.zones.get(self.name, ""),
             agreed=self.world.agreed.get(self.name, ()),
         )
         self.leases.clear()
@@ -361,6 +362,8 @@ class World:
         self.store_bytes_max = store_bytes_max
         self.agreed: dict[str, Agreed] = {}
         """What single machines are configured otherwise than all others."""
+        self.zones: dict[str, str] = {}
+        """Machine -> its zone, where they have one."""
         self.facts: dict[str, int] = {}
         self.trace: list[str] | None = None
         self._tickets = count(1)

@@ -62,6 +62,11 @@ class MemoryStore:
         """What the entries take, estimated."""
         return self._contents.bytes_used
 
+    @property
+    def is_writing(self) -> bool:
+        """True inside a write transaction's block: what it has done so far is not durable."""
+        return self._writing
+
     def read(self, key: Key) -> Reading:
         """One look-up of what is committed; inside a write transaction's block, of what that has done so far."""
         entry = self._contents.entries.get(key)

@@ -167,6 +167,10 @@ class MemoryNetwork:
         self._cuts.add((a, b))
         self._look_between(a, b)
 
+    def is_cut(self, a: str, b: str) -> bool:
+        """True while nothing passes in at least one direction."""
+        return (a, b) in self._cuts or (b, a) in self._cuts
+
     def heal(self, a: str, b: str) -> None:
         """Ends cuts between two members, in both directions."""
         self._cuts -= {(a, b), (b, a)}

@@ -4,5 +4,6 @@
 ``ledger``     one session, as its browser was promised it
 ``entries``    what every store may hold: one primary in a reign, dots and tombstones for good, limits
 ``copies``     an answer that says "protected" is on as many machines as it says
-``quiet``      after the faults: one primary, equal backups, nothing left under way
+``answers``    nothing is said before it is stored, nor what was to be refused, nor anything new by a minority
+``quiet``      after the faults: one primary, equal backups where they belong, nothing left under way
 """

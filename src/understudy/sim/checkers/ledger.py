@@ -11,13 +11,15 @@ import msgspec
 
 from understudy.model.entry import Entry
 from understudy.sim.checkers.register import Register, Write
-from understudy.sim.plan import Promises
+from understudy.sim.plan import Promises, UserPlan
 
 EARLY_MS = 3_000
 """An access may be recorded so much too early: the touch interval, its ride to the backup, one lost message."""
 LATE_MS = 1_500
 """How long after its time an expired session may still be shown: the touches of requests that were under way."""
 GRACE_SLACK_MS = 50
+ABSOLUTE_SLACK_MS, ABSOLUTE_LATE_MS = 50, 500
+"""An absolute timeout counts from the session's beginning, whose age grows a little on the way to each copy."""
 
 
 NEVER_MS = 1 << 60
@@ -84,7 +86,7 @@ class Ledger:
         name: str,
         promises: Promises,
         calm: Calm,
-        idle_timeout_ms: int,
+        user: UserPlan,
         grace_ms: int,
         began_ms: int,
         now_ms: Callable[[], int],
@@ -94,9 +96,11 @@ class Ledger:
         self.name = name
         self.promises = promises
         self._calm = calm
-        self._idle_ms = idle_timeout_ms
+        self._idle_ms = user.idle_timeout_ms
+        self._absolute_ms = user.absolute_timeout_ms or NEVER_MS
         self._grace_ms = grace_ms
         self._began_ms = began_ms
+        self._made_ms = now_ms()
         self._tell = tell
         self.key = b""
         self.registers: dict[str, Register] = {}
@@ -177,6 +181,12 @@ class Ledger:
         if state.replaced_ms is not None and state.replaced_ms + self._grace_ms + GRACE_SLACK_MS < began_ms:
             self._tell(f"{where}: {self.name} is shown to a cookie that was replaced at {state.replaced_ms} ms")
 
+    def changed(self, cookie: str, began_ms: int, where: str) -> None:
+        """A request that opened the session with that cookie has changed it; ``began_ms``: when its view began to."""
+        fenced_ms = self.cookie(cookie).fenced_ms
+        if self.promises.nothing_lost and fenced_ms is not None and fenced_ms < began_ms:
+            self._tell(f"{where}: {self.name} was changed with a cookie that a login replaced at {fenced_ms} ms")
+
     def _look(self, name: str, value: int | None, began_ms: int, where: str) -> None:
         why = self.register(name).look(value, began_ms)
         if why and (self.promises.nothing_lost or (value is not None and "nobody" in why)):
@@ -244,10 +254,14 @@ class Ledger:
         return not fenced and (later > 1 or now_ms >= state.tried_ms + self._grace_ms - GRACE_SLACK_MS)
 
     def _may_be_expired(self, now_ms: int) -> bool:
+        if now_ms > self._began_ms + self._absolute_ms - ABSOLUTE_SLACK_MS:
+            return True
         return now_ms > self.used_sure_ms + self._idle_ms - EARLY_MS
 
     def is_certainly_expired(self, now_ms: int) -> bool:
         """Whether a request that begins now must find nothing."""
+        if now_ms > self._made_ms + self._absolute_ms + ABSOLUTE_LATE_MS:
+            return True
         return not self.open_requests and now_ms > self.used_ms + self._idle_ms + LATE_MS
 
     # --- writes --------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
-"""Whether a cluster has recovered: every session has one primary and equal backups, and nothing is under way."""
+"""Whether a cluster has recovered: every session has one primary, equal backups in their places, nothing under way."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from understudy.model.entry import Entry, Role
+from understudy.protocol.placement import Candidate, chosen, rendezvous
+from understudy.protocol.shares import DIFFERENCE_MIN
 from understudy.sim.world import Machine, World
 
 
@@ -72,6 +75,44 @@ def unequal(world: World, keys: Iterable[bytes]) -> Iterator[str]:
                     yield f"{other} keeps a copy of {key.hex()[:6]} that nobody lists"
     for name, machine in world.machines.items():
         yield from _under_way(name, machine)
+
+
+def misplaced(world: World, keys: Iterable[bytes]) -> Iterator[str]:
+    """Copies in fewer zones than there could be, or, where places are computed, elsewhere than the key says."""
+    settings = world.settings
+    if settings.everywhere or not (world.zones or settings.computes_places):
+        return
+    everybody = {name: world.zones.get(name, "") for name in world.machines}
+    for key, primary, entry in _primaries(world, keys):
+        held = {everybody[primary], *(everybody[b] for b in entry.backups)}
+        if len(held) < min(len(set(everybody.values())), 1 + len(entry.backups)):
+            yield f"all copies of {key.hex()[:6]}, at {primary} and {entry.backups}, are in {sorted(held)}"
+        elif settings.computes_places:
+            others = [Candidate(name, zone) for name, zone in everybody.items() if name != primary]
+            named = chosen(rendezvous, key, others, 0, settings.copies, {everybody[primary]})
+            if set(named) != set(entry.backups):
+                yield f"{key.hex()[:6]} at {primary} has the backups {entry.backups}, and its key names {named}"
+
+
+def uneven(world: World, keys: Iterable[bytes]) -> Iterator[str]:
+    """Members that hold far more copies of one member's sessions than others do; looked at where zones are all one."""
+    settings = world.settings
+    if settings.everywhere or settings.computes_places or len(set(world.zones.values())) != 1:
+        return
+    loads = {name: Counter(dict.fromkeys(world.machines.keys() - {name}, 0)) for name in world.machines}
+    for _, primary, entry in _primaries(world, keys):
+        loads[primary].update(entry.backups)
+    for name, load in loads.items():
+        if max(load.values()) - min(load.values()) > max(DIFFERENCE_MIN, max(load.values()) // 10):
+            yield f"the copies of the sessions of {name} are uneven: {dict(load)}"
+
+
+def _primaries(world: World, keys: Iterable[bytes]) -> Iterator[tuple[bytes, str, Entry]]:
+    for key in keys:
+        for name, machine in world.machines.items():
+            entry = machine.store.read(key).entry
+            if entry is not None and entry.role is Role.PRIMARY and not entry.ended:
+                yield key, name, entry
 
 
 def _under_way(name: str, machine: Machine) -> Iterator[str]:
