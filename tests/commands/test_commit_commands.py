@@ -202,6 +202,18 @@ def test_when_the_time_is_over_the_answer_is_unprotected_and_its_row_marked() ->
     assert a.outbox == a.marked == {102}
 
 
+def test_who_had_to_wait_before_its_change_was_stored_is_answered_in_its_own_time() -> None:
+    """S21: an entry is compared first, and then the peer is silent: the answer is that the change is not protected, and
+    not an error."""
+    a = Turns("b").with_session()
+    a.engine.comparisons.set_back()
+    ((_, compare),) = sent(a.asked(SECOND, 2), m.Compare)
+    a.wait(1_000, hearing=("b",))
+    a.hears("b", m.Compared(compare.comparison, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    said = [x for x in a.wait(1_020, hearing=("b",)) if isinstance(x, c.Reply)]
+    assert said == [c.Reply(2, committed(102, protected=False))]
+
+
 def test_who_fetches_what_was_answered_unprotected_is_told_so() -> None:
     """S21: a reader elsewhere is shown the change, and not that it is on two machines; when it is, that is said."""
     a = Turns("b").with_session()

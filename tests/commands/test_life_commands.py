@@ -412,6 +412,17 @@ def test_it_is_drained_when_everything_is_handed_over_and_not_before() -> None:
     assert a.engine.drained
 
 
+def test_late_words_of_one_that_has_left_bring_it_back_for_nobody() -> None:
+    """S34: they were under way when the network said that it is gone. A write waits for no answer of it; but when the
+    network shows it again it is there."""
+    a = Turns("b").with_session()
+    a.hears("b", m.Heartbeat(1, leaving=True))
+    a.on(c.PeerLost("b", LIVES["b"]))
+    a.hears("b", m.HeartbeatAck(a.now_ms))
+    assert c.Reply(2, committed(102, protected=False)) in a.asked(writing(2, x=b"2"), 2)
+    assert event(FactKind.MEMBER_RETURNED, "b") in a.on(c.PeerFound("b", LIVES["b"]))
+
+
 def test_leaving_ends_although_nobody_can_take_the_sessions() -> None:
     """S34: alone there is nobody to hand to: the store is kept, the agent goes."""
     a = Turns()

@@ -154,6 +154,14 @@ def test_standing_still_is_not_anothers_silence() -> None:
     assert view.standings() == {"b": Standing.SUSPECT}
 
 
+def test_who_leaves_and_falls_silent_may_be_there_all_the_same() -> None:
+    """That it has left is said by the network: until then a word of it shows that it is cut off, or slow."""
+    view = View("b")
+    view["b"].leaving = True
+    assert view.members.lost("b", 1, silent=True)
+    assert view.standings() == {"b": Standing.DEAD} and not view["b"].has_left(1)
+
+
 def test_a_lost_life_is_dead_and_one_that_left_has_left() -> None:
     """S34: the difference is what it had announced; neither is reachable, a second notice is no news."""
     view = View("b", "c")

@@ -171,8 +171,8 @@ class Engine:
         self.joining.found(name)
         self._note_view()
 
-    def _lost(self, name: str, incarnation: int) -> None:
-        if not self.members.lost(name, incarnation):
+    def _lost(self, name: str, incarnation: int, silent: bool = False) -> None:
+        if not self.members.lost(name, incarnation, silent):
             return
         self.replication.forget_member(name)
         self.inquiries.silent(name)
@@ -202,7 +202,7 @@ class Engine:
 
     def _ticked(self) -> None:
         for member in self.members.tick():
-            self._lost(member.name, member.incarnation)
+            self._lost(member.name, member.incarnation, silent=True)
         self.replication.tick()
         self.inquiries.tick()
         self.comparisons.tick()
@@ -217,9 +217,9 @@ class Engine:
     # --- messages ------------------------------------------------------------------------------------------
 
     def _received(self, event: c.Received) -> None:
-        """A message of a known life; one of an earlier life is nothing to us."""
+        """A message of a known life; one of an earlier life is nothing to us, nor are late words of who has left."""
         known = self.members.get(event.sender)
-        if event.sender == self.core.me:
+        if event.sender == self.core.me or (known is not None and known.has_left(event.incarnation)):
             return
         if known is None or not known.is_reachable or known.incarnation != event.incarnation:
             if (

@@ -124,6 +124,10 @@ class Member:
             return 0
         return max(0, now_ms - sent_ms - min(offset for _, offset in self._transit_ms))
 
+    def has_left(self, incarnation: int) -> bool:
+        """True if that life said that it leaves, and the network that it is gone: only the network brings it back."""
+        return self.standing is Standing.LEFT and self.incarnation == incarnation
+
     @property
     def is_reachable(self) -> bool:
         return self.standing in (Standing.ALIVE, Standing.SUSPECT)
@@ -259,12 +263,12 @@ class Members:
             member.known_fence = -1  # what it promised or took in its former life it may not know any more
         return member
 
-    def lost(self, name: str, incarnation: int) -> bool:
-        """Note that this life has ended; True if that was news."""
+    def lost(self, name: str, incarnation: int, silent: bool = False) -> bool:
+        """Note that this life has ended, as the network says, or because it was ``silent``; True if that was news."""
         member = self._by_name.get(name)
         if member is None or member.incarnation != incarnation or not member.is_reachable:
             return False
-        member.standing = Standing.LEFT if member.leaving else Standing.DEAD
+        member.standing = Standing.LEFT if member.leaving and not silent else Standing.DEAD
         self._core.tell(c.FactKind.MEMBER_LOST, member=name, detail=member.standing)
         return True
 

@@ -66,10 +66,11 @@ class Replication:
         before: Entry | None,
         job: int | None = None,
         *,
+        until_ms: int = 0,
         moves_only: bool = False,
         hold_ms: int = 0,
     ) -> Flight:
-        """Send a stored change to its holders; ``job`` is answered when enough of them have it.
+        """Send a stored change to its holders; ``job`` is answered when enough of them have it, or at ``until_ms``.
 
         ``moves_only``: it changed roles, not data (a promotion, a new list): no reader has to wait for it.
         ``hold_ms``: nothing of this session is acknowledged for so long, not even as unprotected.
@@ -90,7 +91,7 @@ class Replication:
             flight.moves.add(entry.number)
         self._follow(flight, entry)
         if job is not None:
-            flight.waiters.append(Waiter(job, entry.number, now + self._core.settings.commit_timeout_ms))
+            flight.waiters.append(Waiter(job, entry.number, until_ms))
         for holder in flight.holders(self._core.me):
             self.send(holder, key, entry)
         flight.resend_ms = now + self._core.settings.backup_timeout_ms
@@ -157,8 +158,8 @@ class Replication:
         if entry.number and key not in self.flights:
             self.track(key, entry, None)
 
-    def wait(self, job: int, key: bytes, number: int) -> bool:
-        """Let ``job`` wait for a change; False if there is nothing to wait for."""
+    def wait(self, job: int, key: bytes, number: int, until_ms: int) -> bool:
+        """Let ``job`` wait for a change, not longer than until that instant; False if there is nothing to wait for."""
         flight = self.flights.get(key)
         if flight is None:
             return False
@@ -166,8 +167,7 @@ class Replication:
         awaited = [n for n in flight.numbers if n <= number and n not in flight.marked and n not in flight.moves]
         if not awaited:
             return False
-        until = self._core.now_ms + self._core.settings.commit_timeout_ms
-        flight.waiters.append(Waiter(job, awaited[-1], until))
+        flight.waiters.append(Waiter(job, awaited[-1], until_ms))
         return True
 
     def _stood_for(self, flight: Flight, number: int) -> int:
@@ -478,9 +478,11 @@ class Replication:
             if is_late and flight.numbers and self._protected_up_to(flight) < flight.numbers[-1]:
                 flight.widened = True
                 self._core.emit(c.Read((flight.key,), c.Protect()))
+            if flight.hold_until_ms:
+                continue
             if any(now >= w.until_ms for w in flight.waiters):
                 self._answer_unprotected(flight)
-            elif not flight.hold_until_ms:
+            else:
                 self._evaluate(flight)
 
     def stood_still(self, ms: int) -> None:

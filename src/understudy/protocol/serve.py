@@ -187,7 +187,7 @@ class Service:
             return
         self._replication.take_up(key, entry)
         if isinstance(request, SettleRequest):
-            if not self._replication.wait(job.id, key, request.number):
+            if not self._replication.wait(job.id, key, request.number, job.until_ms):
                 protected = self._replication.is_protected(key, entry, request.number)
                 self._jobs.answer_commit(job, CommitAnswer(Outcome.COMMITTED, protected, self._core.me))
             return
@@ -206,7 +206,7 @@ class Service:
         elif entry.expired(self._core.now_ms):
             self._core.emit(c.Change(key, c.Expire()))
             self._jobs.answer_fetch(job, FetchAnswer(FetchOutcome.UNKNOWN))
-        elif not self._replication.wait(job.id, key, self._replication.newest(key)):
+        elif not self._replication.wait(job.id, key, self._replication.newest(key), job.until_ms):
             self._give(job, entry)
 
     def _witnesses(self, entry: Entry) -> tuple[str, ...]:
@@ -254,8 +254,9 @@ class Service:
         if outcome is Outcome.REPEATED:
             assert entry is not None
             self._core.tell(c.FactKind.COMMIT_REPEATED, event.key)
-            if not self._replication.wait(job.id, event.key, self._replication.newest(event.key)):
-                self._replication.track(event.key, entry, event.before, job.id)
+            newest = self._replication.newest(event.key)
+            if not self._replication.wait(job.id, event.key, newest, job.until_ms):
+                self._replication.track(event.key, entry, event.before, job.id, until_ms=job.until_ms)
         elif outcome is Outcome.NOT_PRIMARY:
             assert entry is not None
             self._route(job, entry)
@@ -277,7 +278,7 @@ class Service:
         if not job.is_remote:
             self._served(job)
         if request.acknowledge is AcknowledgeMode.BACKUP:
-            self._replication.track(key, entry, before, job.id)
+            self._replication.track(key, entry, before, job.id, until_ms=job.until_ms)
             return
         number = entry.number
         self._replication.track(key, entry, before)
