@@ -18,6 +18,9 @@ FLAP_MS = (40, 600)
 SHARP_MS = 200
 """How long a fault waits for a change to be on its way."""
 DRAINED_MS_MAX = 40_000
+TAKEN_OVER_MS = 5_000
+"""Longer than it takes to notice a loss and to sweep after it."""
+TWICE_MS = 600
 F = FaultKind
 _SHARP = (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE, F.BLINK)
 
@@ -31,12 +34,14 @@ class Faults:
         faults: tuple[Fault, ...],
         calm: Calm,
         unrecovered: Callable[[], Iterable[str]],
+        leaderless: Callable[[], Iterable[bytes]],
         tell: Callable[[str], None],
     ) -> None:
         self._world = world
         self._faults = faults
         self._calm = calm
         self._unrecovered = unrecovered
+        self._leaderless = leaderless
         self._tell = tell
         self._next = 0
         self._active = 0
@@ -121,7 +126,21 @@ class Faults:
     def _crash(self, fault: Fault) -> None:
         machine = self._machine(fault)
         machine.crash(with_store=fault.kind is not F.CRASH_EMPTY)
+        if self._active == 1 and fault.lasts_ms >= TAKEN_OVER_MS:
+            self._world.later(fault.lasts_ms - TWICE_MS, lambda: self._look_for_primaries(fault, machine))
         self._later(fault, machine.start)
+
+    def _look_for_primaries(self, fault: Fault, machine: Machine) -> None:
+        """Who is gone for so long has been replaced, also where no request asked for that. Looked at twice, because a
+        session that is handed over has no primary while the word of that is under way."""
+        first = set(self._leaderless())
+
+        def again() -> None:
+            alone = self._active == 1 and machine.executor is None
+            for key in sorted(first.intersection(self._leaderless())) if alone else ():
+                self._tell(f"at {self._world.now_ms} ms, {key.hex()[:6]} has no primary, long after {fault.kind}")
+
+        self._world.later(TWICE_MS // 2, again)
 
     def _agent(self, fault: Fault) -> None:
         machine = self._machine(fault)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
 from understudy.sim.checkers import quiet
-from understudy.sim.checkers.answers import Durable, Refused, Smaller
+from understudy.sim.checkers.answers import Durable, Refused, Smaller, UnderWay
 from understudy.sim.checkers.copies import Copies, Current
-from understudy.sim.checkers.entries import Apart, Bounds, Dots, Gone, OnePrimary
+from understudy.sim.checkers.entries import Apart, Bounds, Dots, Drained, Gone, OnePrimary
 from understudy.sim.checkers.ledger import Calm, Ledger
 from understudy.sim.checkers.reigns import Covered, Promised, Rising
 from understudy.sim.faults import Faults
@@ -83,10 +83,10 @@ class History:
         self.world.trace = [] if trace else None
         self.problems = _Problems(problems_max)
         self.calm = Calm(plan.promises)
-        self.users = [
-            User(self.world, n, user, plan.promises, self.calm, self.problems) for n, user in enumerate(plan.users)
-        ]
-        self.faults = Faults(self.world, plan.faults, self.calm, self.unrecovered, self.problems.append)
+        self.users = [User(self.world, n, user, plan, self.calm, self.problems) for n, user in enumerate(plan.users)]
+        self.faults = Faults(
+            self.world, plan.faults, self.calm, self.unrecovered, self.leaderless, self.problems.append
+        )
         self._look_on()
 
     def _look_on(self) -> None:
@@ -97,11 +97,11 @@ class History:
         world.on_stored += [one.stored, apart.stored, dots.stored, gone.stored, bounds.stored]
         world.on_stored += [rising.stored, promised.stored]
         durable, refused = Durable(tell), Refused(tell)
-        world.on_sent += [promised.sent, durable.sent]
+        world.on_sent += [promised.sent, durable.sent, UnderWay(tell).sent]
         world.on_replied += [durable.replied, refused.replied]
         world.on_stored.append(refused.stored)
         world.on_turned += [bounds.turned, gone.turned]
-        world.on_told.append(gone.told)
+        world.on_told += [gone.told, Drained(tell).told]
         if world.settings.members_expected:
             smaller = Smaller(tell, world.settings.members_expected)
             world.on_stored.append(smaller.stored)
@@ -182,6 +182,10 @@ class History:
     def unrecovered(self) -> Iterator[str]:
         """What is not as it should be after a fault, whatever users do meanwhile."""
         return chain(quiet.unready(self.world), quiet.unprotected(self.world, self.keys()))
+
+    def leaderless(self) -> Iterator[bytes]:
+        """Sessions that nobody leads at this moment."""
+        return quiet.leaderless(self.world, self.keys())
 
     def _unsettled(self) -> Iterator[str]:
         """The same, when nobody does anything any more."""

@@ -158,6 +158,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     store_bytes_max: int = 1 << 30
 
     @property
+    def always_answers(self) -> bool:
+        """True if no machine that runs may say that a session is unavailable."""
+        return self.promises.nothing_lost and not self.cuts
+
+    @property
     def cuts(self) -> bool:
         """True if some members cannot hear some others for a while."""
         return any(fault.kind in CUTS for fault in self.faults)
@@ -221,6 +226,7 @@ VARIED_EVERY = 4
 """In each plan of so many there are zones, and users with settings of their own."""
 ZONES = ((), ("hall",), ("east", "west"))
 ABSOLUTE_MS = 5_000
+VIEWS_MS = (700, 1_500)
 USERS = (7, 10)
 LASTS_MS = 7_500
 """Each tab works about so long, if its requests are answered at once."""
@@ -270,7 +276,9 @@ def draw(seed: int, profile: str = "") -> Plan:
         users=tuple(_user(random) for _ in range(random.randint(*USERS))),
         faults=tuple(_faults(random, kind, members)),
     )
-    return plan if (seed + 1) % VARIED_EVERY else _varied(Random(f"varied {seed} {profile}"), plan)
+    return (
+        plan if (seed + 1) % VARIED_EVERY and profile != "refuse" else _varied(Random(f"varied {seed} {profile}"), plan)
+    )
 
 
 def _varied(random: Random, plan: Plan) -> Plan:
@@ -283,11 +291,17 @@ def _varied(random: Random, plan: Plan) -> Plan:
     )
 
 
+def _varied_operation(random: Random, operation: Operation) -> Operation:
+    """Somebody else logs in with an old cookie; and some views last longer than it takes to notice a cut."""
+    view_ms = random.choice(VIEWS_MS) if random.random() < 0.04 else operation.view_ms
+    is_old, sleeps = operation.kind is OperationKind.OLD, operation.kind is OperationKind.IDLE
+    return msgspec.structs.replace(operation, logs_in=is_old, view_ms=operation.view_ms if sleeps else view_ms)
+
+
 def _varied_user(random: Random, user: UserPlan) -> UserPlan:
-    old = OperationKind.OLD
     return msgspec.structs.replace(
         user,
-        tabs=tuple(tuple(msgspec.structs.replace(o, logs_in=o.kind is old) for o in tab) for tab in user.tabs),
+        tabs=tuple(tuple(_varied_operation(random, operation) for operation in tab) for tab in user.tabs),
         absolute_timeout_ms=random.choice((0, 0, ABSOLUTE_MS)),
         acknowledges=random.random() < 0.85,
         refuses=random.random() < 0.3,

@@ -13,11 +13,11 @@ from understudy.client.conversation import Conversation, commit, open_session, t
 from understudy.client.session import Session
 from understudy.client.visit import KEEP, Visit
 from understudy.client.visit import World as ClientWorld
-from understudy.errors import SessionEnded, SessionUnavailable, StoreFull
+from understudy.errors import SessionEnded, SessionUnavailable, SessionUnprotected, StoreFull
 from understudy.model.commit import Opening, Outcome
 from understudy.sim.checkers.ledger import Calm, Ledger
 from understudy.sim.checkers.register import Write
-from understudy.sim.plan import Operation, OperationKind, Promises, UserPlan
+from understudy.sim.plan import Operation, OperationKind, Plan, UserPlan
 from understudy.sim.workers import Died, Handling, Pause, Script
 from understudy.sim.world import Machine, World
 
@@ -53,7 +53,7 @@ class Request:
         """The session had certainly expired when it began."""
         self.over = False
         """Answered, or given up by the browser."""
-        self.where = ""
+        self.at = self.where = ""
         self.is_login = False
         """A rotation with another principal is under way."""
         self.answered = False
@@ -127,13 +127,12 @@ class _Nobody:
 class User:
     """One browser."""
 
-    def __init__(
-        self, world: World, number: int, plan: UserPlan, promises: Promises, calm: Calm, problems: list[str]
-    ) -> None:
+    def __init__(self, world: World, number: int, user: UserPlan, plan: Plan, calm: Calm, problems: list[str]) -> None:
         self.world = world
         self.name = f"user{number}"
-        self.plan = plan
-        self.promises = promises
+        self.plan = user
+        self.promises = plan.promises
+        self.always_answers = plan.always_answers
         self.calm = calm
         self.problems = problems
         self.cookie = ""
@@ -141,7 +140,7 @@ class User:
         self.ledgers: list[Ledger] = []
         self.old_cookies: list[tuple[str, Ledger]] = []
         self.asleep_until_ms = 0
-        self.tabs_left = len(plan.tabs)
+        self.tabs_left = len(user.tabs)
         self.operations = self.unavailable = self.begun = 0
         self.looks = 0
         """Last looks that are not answered yet."""
@@ -218,6 +217,7 @@ class User:
             request.ledger.open_requests += 1
             if operation.kind is KIND.COUNT:
                 request.ledger.counted_tried += 1
+        request.at = machine.name
         request.where = f"{operation.kind} at {machine.name}, begun at {request.began_ms} ms"
         self._note(request, f"asks {machine.name} to {operation.kind} {operation.attribute}".rstrip())
         handling = Handling(machine, partial(self._answered, request, done))
@@ -259,7 +259,8 @@ class User:
             self._is_logging_in = False
         if error is not None:
             self._note(request, f"gets {type(error).__name__}")
-            self.unavailable += isinstance(error, SessionUnavailable)
+            if isinstance(error, SessionUnavailable):
+                self._unavailable(request, error)
             if ledger is not None and request.written is not None:
                 request.written.gone_ms = now
             if isinstance(error, SessionEnded) and ledger is not None:
@@ -278,6 +279,16 @@ class User:
                 self._judge(request, ledger, nobody)
         if not nobody:
             done(request)
+
+    def _unavailable(self, request: Request, error: SessionUnavailable) -> None:
+        """An error page: where one fault comes after the other, only of a machine that has itself failed, or of a
+        session that nobody holds any more."""
+        self.unavailable += 1
+        if not self.always_answers or request.ledger is None or isinstance(error, SessionUnprotected):
+            return
+        machine = self.world.machines[request.at]
+        if machine.is_up and machine.back_ms < request.began_ms and self.world.is_held(request.ledger.key):
+            self.tell(f"{request.where}: an error page, {error}")
 
     def _logged_in(self, request: Request) -> None:
         """A new session was begun."""

@@ -391,6 +391,11 @@ class World:
     def next_ticket(self) -> int:
         return next(self._tickets)
 
+    def is_held(self, key: Key) -> bool:
+        """True if a machine that runs holds a copy of a session whose time is not over."""
+        copies = ((machine, machine.store.read(key).entry) for machine in self.machines.values() if machine.is_up)
+        return any(e is not None and e.has_data and not e.expired(machine.now_ms()) for machine, e in copies)
+
     # --- who looks on --------------------------------------------------------------------------------------
 
     def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:

@@ -1,4 +1,4 @@
-"""What may not be said: what is not stored, what was refused, and anything new on the smaller side of a cut."""
+"""What may not be said: what is not stored or still under way, what was refused, anything new by a minority."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Key, Role
 from understudy.protocol import messages as m
-from understudy.sim.world import Machine, Reply, World
+from understudy.sim.world import Machine, Reply
 
+OUTBOX_ROWS_MAX = 1_000
 NOTICED_LEASES = 2
 """A cut is noticed within a lease; heartbeats and turns are not continuous."""
 
@@ -26,6 +27,30 @@ class Durable:
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         if machine.store.is_writing:
             self._tell(f"{machine.name} answers a {type(request).__name__} before its transaction is over")
+
+
+class UnderWay:
+    """No other member is shown a change that is still on its way to the backups: a failover could take it back."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._asked: dict[tuple[str, int], Key] = {}
+        """(asker, its request's number) -> key."""
+
+    def sent(self, machine: Machine, to: str, message: m.MemberMessage) -> None:
+        if isinstance(message, m.Fetch):
+            self._asked[(machine.name, message.request)] = message.key
+        if not isinstance(message, m.Fetched) or message.delta is None or machine.executor is None:
+            return
+        key = self._asked.get((to, message.request), b"")
+        flight = machine.executor.engine.replication.flights.get(key)
+        if flight is None or message.delta.location.primary != machine.name:
+            return
+        shown = message.delta.context.get(machine.me.incarnation, 0)
+        with machine.store.view() as view:
+            unanswered = {row.number for row in view.outbox(0, OUTBOX_ROWS_MAX) if not row.marked}
+        if any(number <= shown for number in unanswered.intersection(flight.numbers) - flight.moves):
+            self._tell(f"{machine.name} shows {to} a change of {key.hex()[:6]} that nobody has acknowledged yet")
 
 
 class Refused:
@@ -85,7 +110,7 @@ class Smaller:
         elif isinstance(request, m.FetchRequest) and answer.outcome is m.FetchOutcome.HERE:
             if entry is not None and entry.role is Role.PRIMARY and entry.backups and not entry.ended:
                 self._tell(f"{machine.name} shows {name} on the smaller side of a cut, without {entry.backups}")
-        elif answer.outcome is m.FetchOutcome.UNKNOWN and _is_alive(machine.world, request.key):
+        elif answer.outcome is m.FetchOutcome.UNKNOWN and machine.world.is_held(request.key):
             self._tell(f"{machine.name} does not know {name} on the smaller side of a cut")
 
     def _knows(self, machine: Machine) -> bool:
@@ -97,8 +122,3 @@ class Smaller:
     def _is_small(self, machine: Machine) -> bool:
         network, machines = machine.world.network, machine.world.machines
         return 2 * sum(not network.is_cut(machine.name, other) for other in machines) <= self._expected
-
-
-def _is_alive(world: World, key: Key) -> bool:
-    entries = ((machine, machine.store.read(key).entry) for machine in world.machines.values())
-    return any(e is not None and e.has_data and not e.expired(machine.now_ms()) for machine, e in entries)

@@ -13,6 +13,8 @@ from understudy.transport import Peer
 LOOK_EVERY_TURNS = 8
 USE_SLACK_MS = 100
 """By so much two members' records of one use may differ, by the way of the message that told it."""
+SETTLED_MS = 3_000
+KEYS_MAX = 1_000
 AWAY_MS = 10_000
 """Who came back later than so long before a session's end may still hold it as it was."""
 
@@ -151,6 +153,37 @@ def _is_let_go(machine: Machine, key: bytes, copy: Entry) -> bool:
 def _is_orphaned(machine: Machine, copy: Entry) -> bool:
     """Its time is over, and who was its primary has lost its store: nobody else is left to expire it."""
     return copy.expired(machine.now_ms()) and machine.world.machines[copy.primary].lost_store is not None
+
+
+class Drained:
+    """Who says that it may go has handed over everything that somebody else could take."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def told(self, machine: Machine, fact: Fact) -> None:
+        if (
+            fact.kind is not FactKind.DRAINED
+            or fact.detail
+            or not any(_takes(machine, other) for other in _all(machine))
+        ):
+            return
+        with machine.store.view() as view:
+            for key in view.keys(None, KEYS_MAX):
+                entry = view.get(key)
+                if entry is not None and entry.role is Role.PRIMARY and not entry.ended:
+                    self._tell(f"{machine.name} has left and is the primary of {key.hex()[:6]}, with {entry.backups}")
+
+
+def _all(machine: Machine) -> list[Machine]:
+    return list(machine.world.machines.values())
+
+
+def _takes(machine: Machine, other: Machine) -> bool:
+    """It could be handed a session: it is there, stays, and has been so for a while."""
+    if other is machine or not other.is_up or other.executor is None or not other.executor.engine.ready:
+        return False
+    return other.back_ms < machine.world.now_ms - SETTLED_MS
 
 
 class Bounds:

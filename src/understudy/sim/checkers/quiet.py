@@ -57,6 +57,16 @@ def _roles_of(name: str, held: list[tuple[Machine, Entry]], wanted: int) -> Iter
             yield f"{backup} holds no copy of {name} for {primary.name}"
 
 
+def leaderless(world: World, keys: Iterable[bytes]) -> Iterator[bytes]:
+    """Sessions of which a machine that runs holds a copy, and none that runs is primary."""
+    machines = [machine for machine in world.machines.values() if machine.is_up]
+    for key in keys:
+        entries = [entry for machine in machines if (entry := machine.store.read(key).entry) is not None]
+        live = [(entry.role, entry.backups) for entry in entries if entry.has_data]
+        if live and not any(entry.ended for entry in entries) and all(role is not Role.PRIMARY for role, _ in live):
+            yield key
+
+
 def unequal(world: World, keys: Iterable[bytes]) -> Iterator[str]:
     """Copies that differ from their primary, or that nobody lists; changes and questions under way."""
     for key in keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from understudy.model.entry import Entry, Epoch, Key, Promise, Role, contains
+from understudy.model.entry import Entry, Epoch, Key, Promise, Role, contains, covers
 from understudy.protocol import messages as m
 from understudy.protocol.inquire import PROMISES
 from understudy.sim.world import Machine
@@ -32,8 +32,8 @@ class Rising:
 
 
 class Promised:
-    """A promise is in the store when its answer leaves, nothing is acknowledged under a lower reign after it, and it is
-    not given by who hears the primary."""
+    """What is acknowledged is in the store, and so is a promise when its answer leaves; nothing is acknowledged under a
+    lower reign after it, and it is not given by who hears the primary."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -65,7 +65,7 @@ class Promised:
                 if answer.verdict in PROMISES and promise is not None:
                     self._gives(machine, to, answer.key, promise)
         elif isinstance(message, m.Acknowledge) and message.number > 0:
-            self._acknowledges(machine, message.key)
+            self._acknowledges(machine, message)
 
     def _gives(self, machine: Machine, to: str, key: Key, promise: Promise) -> None:
         entry = machine.store.read(key).entry
@@ -75,9 +75,15 @@ class Promised:
             self._tell(f"{machine.name} promised {key.hex()[:6]} to {to} and remembers {entry.promised}")
         self._given[(machine.store, key)] = max(promise, self._given.get((machine.store, key), promise))
 
-    def _acknowledges(self, machine: Machine, key: Key) -> None:
+    def _acknowledges(self, machine: Machine, message: m.Acknowledge) -> None:
+        key = message.key
         given, entry = self._given.get((machine.store, key)), machine.store.read(key).entry
-        if given is None or entry is None or entry.ended:
+        if entry is None:
+            return
+        # (One that was released in the same turn is a proxy by now.)
+        if entry.has_data and not covers(entry.context, message.context):
+            self._tell(f"{machine.name} acknowledged {message.context} of {key.hex()[:6]} and holds {entry.context}")
+        if given is None or entry.ended:
             return
         if Promise(entry.epoch.reign, entry.epoch.chooser) < given:
             self._tell(f"{machine.name} acknowledged {key.hex()[:6]} under {entry.epoch} and has promised {given}")
@@ -93,14 +99,19 @@ def _hears(machine: Machine, name: str) -> bool:
 
 
 class Covered:
-    """Make before break: who leaves the list leaves behind as many others as there shall be, with all that is held."""
+    """Make before break: who leaves the list, or gives its copy up, leaves as many others as there shall be, with all
+    that is held."""
 
     def __init__(self, tell: Callable[[str], None], copies: int) -> None:
         self._tell = tell
         self._copies = copies
 
     def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
-        if before is None or after is None or after.ended or not before.role is after.role is Role.PRIMARY:
+        if before is None or after is None or after.ended:
+            return
+        if before.role is Role.BACKUP and after.role is Role.PROXY and not before.ended:
+            self._gives_up(machine, key, before)
+        if not before.role is after.role is Role.PRIMARY:
             return
         if before.epoch[:2] != after.epoch[:2]:
             return  # a new reign: who answered is listed
@@ -112,6 +123,14 @@ class Covered:
         if len(after.backups) - len(lacking) < self._copies:
             gone = set(before.backups) - set(after.backups)
             self._tell(f"{machine.name} gave up {sorted(gone)} for {key.hex()[:6]}, and {lacking} lack some of it")
+
+    def _gives_up(self, machine: Machine, key: Key, copy: Entry) -> None:
+        if copy.expired(machine.now_ms()):
+            return
+        others = [other for other in machine.world.machines.values() if other is not machine]
+        holders = [other.name for other in others if self._has_all(other, key, copy)]
+        if len(holders) <= self._copies:
+            self._tell(f"{machine.name} gave its copy of {key.hex()[:6]} up, and {holders} alone hold all of it")
 
     def _has_all(self, machine: Machine, key: Key, entry: Entry) -> bool:
         dots = {s.dot for siblings in entry.attributes.values() for s in siblings}
