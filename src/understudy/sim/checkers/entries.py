@@ -84,6 +84,8 @@ class Gone:
         self._expired: dict[bytes, tuple[str, int]] = {}
         self._used_ms: dict[bytes, list[int]] = {}
         """When each primary that gave a session up took it for used last, on the cluster's clock."""
+        self._over: set[bytes] = set()
+        """Sessions whose time is over however they are used: who is asked for one at that instant may say so, too."""
         self._dropped: list[tuple[bytes, Entry]] = []
         self._discarding: set[Peer] = set()
         """Lives that found their store too old and gave it up as a whole."""
@@ -103,7 +105,7 @@ class Gone:
         if fact.kind is FactKind.SESSION_EXPIRED:
             other, then_ms = self._expired.setdefault(fact.key, (machine.name, machine.world.now_ms))
             first, *later = self._used_ms.get(fact.key, [0])
-            was_used = any(used_ms > first + USE_SLACK_MS for used_ms in later)
+            was_used = fact.key in self._over or any(used_ms > first + USE_SLACK_MS for used_ms in later)
             if self._once and other != machine.name and machine.back_ms < then_ms - AWAY_MS and not was_used:
                 self._tell(f"{other} and {machine.name} have both expired {fact.key.hex()[:6]}")
 
@@ -129,12 +131,19 @@ class Gone:
             elif after is None and machine.now_ms() < before.ended_ms + machine.world.settings.forget_ms:
                 self._tell(f"{machine.name} dropped the tombstone of {key.hex()[:6]} before its time")
         elif after is None and before.role is Role.PRIMARY:
+            if _is_at_its_absolute_end(machine, before):
+                self._over.add(key)
             idle_ms = machine.now_ms() - before.times.accessed_ms
             self._used_ms.setdefault(key, []).append(machine.world.now_ms - idle_ms)
         elif after is None and before.role is Role.BACKUP:
             self._dropped.append(
                 (key, before)
             )  # whether it was promoted and expired it in the same turn, the facts tell
+
+
+def _is_at_its_absolute_end(machine: Machine, entry: Entry) -> bool:
+    times = entry.times
+    return bool(times.absolute_timeout_ms) and machine.now_ms() >= times.created_ms + times.absolute_timeout_ms
 
 
 def _is_let_go(machine: Machine, key: bytes, copy: Entry) -> bool:
