@@ -412,15 +412,18 @@ def test_it_is_drained_when_everything_is_handed_over_and_not_before() -> None:
     assert a.engine.drained
 
 
-def test_late_words_of_one_that_has_left_bring_it_back_for_nobody() -> None:
-    """S34: they were under way when the network said that it is gone. A write waits for no answer of it; but when the
-    network shows it again it is there."""
+@pytest.mark.parametrize("leaving", [True, False], ids=["it has left", "it was killed"])
+def test_late_words_of_a_lost_member_bring_it_back_for_nobody(leaving: bool) -> None:
+    """S22, S34: they were under way when the network said that it is gone. A write waits for no answer of it; but when
+    it answers what was sent to it since then it is there."""
     a = Turns("b").with_session()
-    a.hears("b", m.Heartbeat(1, leaving=True))
+    a.hears("b", m.Heartbeat(1, leaving=leaving))
     a.on(c.PeerLost("b", LIVES["b"]))
-    a.hears("b", m.HeartbeatAck(a.now_ms))
+    for late in (m.HeartbeatAck(a.now_ms), m.Acknowledge(KEY, 101, {A: 101})):
+        a.hears("b", late)
     assert c.Reply(2, committed(102, protected=False)) in a.asked(writing(2, x=b"2"), 2)
-    assert event(FactKind.MEMBER_RETURNED, "b") in a.on(c.PeerFound("b", LIVES["b"]))
+    a.wait(100)
+    assert event(FactKind.MEMBER_RETURNED, "b") in a.hears("b", m.HeartbeatAck(a.now_ms))
 
 
 def test_leaving_ends_although_nobody_can_take_the_sessions() -> None:

@@ -154,12 +154,18 @@ def test_standing_still_is_not_anothers_silence() -> None:
     assert view.standings() == {"b": Standing.SUSPECT}
 
 
-def test_who_leaves_and_falls_silent_may_be_there_all_the_same() -> None:
-    """That it has left is said by the network: until then a word of it shows that it is cut off, or slow."""
+def test_late_words_of_a_lost_life_show_no_life() -> None:
+    """S22: what was under way when the network said that it is gone: only a heartbeat that was sent since then, or the
+    answer to one of ours, shows that it is there. Clocks differ."""
     view = View("b")
-    view["b"].leaving = True
-    assert view.members.lost("b", 1, silent=True)
-    assert view.standings() == {"b": Standing.DEAD} and not view["b"].has_left(1)
+    view.members.heartbeat(view["b"], m.Heartbeat(5))
+    view.at(10_100)
+    assert view.members.lost("b", 1)
+    view.at(10_140)
+    b, now = view["b"], view.core.now_ms
+    assert not b.shows_life(m.Heartbeat(100), now) and b.shows_life(m.Heartbeat(140), now)
+    assert not b.shows_life(m.HeartbeatAck(10_100), now) and b.shows_life(m.HeartbeatAck(10_101), now)
+    assert not b.shows_life(m.Acknowledge(KEY, 1, {}), now)
 
 
 def test_a_lost_life_is_dead_and_one_that_left_has_left() -> None:

@@ -16,6 +16,7 @@ from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.protocol.join import STOOD_STILL_LEASES
+from understudy.protocol.members import Member
 from understudy.protocol.parts import Parts
 from understudy.protocol.receive import Receiver
 
@@ -171,8 +172,8 @@ class Engine:
         self.joining.found(name)
         self._note_view()
 
-    def _lost(self, name: str, incarnation: int, silent: bool = False) -> None:
-        if not self.members.lost(name, incarnation, silent):
+    def _lost(self, name: str, incarnation: int) -> None:
+        if not self.members.lost(name, incarnation):
             return
         self.replication.forget_member(name)
         self.inquiries.silent(name)
@@ -202,7 +203,7 @@ class Engine:
 
     def _ticked(self) -> None:
         for member in self.members.tick():
-            self._lost(member.name, member.incarnation, silent=True)
+            self._lost(member.name, member.incarnation)
         self.replication.tick()
         self.inquiries.tick()
         self.comparisons.tick()
@@ -217,16 +218,12 @@ class Engine:
     # --- messages ------------------------------------------------------------------------------------------
 
     def _received(self, event: c.Received) -> None:
-        """A message of a known life; one of an earlier life is nothing to us, nor are late words of who has left."""
+        """A message of a known life; one of an earlier life is nothing to us."""
         known = self.members.get(event.sender)
-        if event.sender == self.core.me or (known is not None and known.has_left(event.incarnation)):
+        if event.sender == self.core.me:
             return
         if known is None or not known.is_reachable or known.incarnation != event.incarnation:
-            if (
-                known is not None
-                and known.incarnation != event.incarnation
-                and not isinstance(event.message, m.Heartbeat)
-            ):
+            if known is not None and not self._shows_life(known, event):
                 return
             self._found(event.sender, event.incarnation)
             known = self.members.get(event.sender)
@@ -235,6 +232,12 @@ class Engine:
         self.members.heard(event.sender)
         if self.parts.agreement.takes(known, event.message) and self.absence.takes(event.message):
             self._receiver.take(event.sender, known, event.message)
+
+    def _shows_life(self, known: Member, event: c.Received) -> bool:
+        """True for what a life that is new, or was lost, has said since; late words of before bring nobody back."""
+        if known.incarnation != event.incarnation:
+            return isinstance(event.message, m.Heartbeat)
+        return known.shows_life(event.message, self.core.now_ms)
 
     # --- what the store says -------------------------------------------------------------------------------
 

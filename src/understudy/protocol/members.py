@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from understudy import limits
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
-from understudy.protocol.messages import Heartbeat, HeartbeatAck
+from understudy.protocol.messages import Heartbeat, HeartbeatAck, MemberMessage
 from understudy.protocol.placement import ORDERS, Candidate, chosen
 from understudy.protocol.settings import digest_of
 
@@ -80,6 +80,8 @@ class Member:
         """Until when we acknowledge no write as a successor of it."""
         self.remembers_ms = 0
         """How far its memory goes back, see ``absence``."""
+        self.gone_ms = 0
+        """When this life was lost, if it was."""
         self.lost_ms = 0
         """When an earlier life was heard last that ended without leaving."""
         self.agreed = -1
@@ -124,9 +126,15 @@ class Member:
             return 0
         return max(0, now_ms - sent_ms - min(offset for _, offset in self._transit_ms))
 
-    def has_left(self, incarnation: int) -> bool:
-        """True if that life said that it leaves, and the network that it is gone: only the network brings it back."""
-        return self.standing is Standing.LEFT and self.incarnation == incarnation
+    def shows_life(self, message: MemberMessage, now_ms: int) -> bool:
+        """True if a message was sent since this life was lost: words of before may come after that news, and show
+        nothing."""
+        match message:
+            case Heartbeat(sent_ms=sent_ms):
+                return now_ms - self.age_ms(now_ms, sent_ms) > self.gone_ms
+            case HeartbeatAck(sent_ms=sent_ms):
+                return sent_ms > self.gone_ms
+        return False
 
     @property
     def is_reachable(self) -> bool:
@@ -263,12 +271,13 @@ class Members:
             member.known_fence = -1  # what it promised or took in its former life it may not know any more
         return member
 
-    def lost(self, name: str, incarnation: int, silent: bool = False) -> bool:
-        """Note that this life has ended, as the network says, or because it was ``silent``; True if that was news."""
+    def lost(self, name: str, incarnation: int) -> bool:
+        """Note that this life has ended; True if that was news."""
         member = self._by_name.get(name)
         if member is None or member.incarnation != incarnation or not member.is_reachable:
             return False
-        member.standing = Standing.LEFT if member.leaving and not silent else Standing.DEAD
+        member.standing = Standing.LEFT if member.leaving else Standing.DEAD
+        member.gone_ms = self._core.now_ms
         self._core.tell(c.FactKind.MEMBER_LOST, member=name, detail=member.standing)
         return True
 

@@ -1,0 +1,226 @@
+"""More engines that are broken on purpose: what they say, where they put copies, and whom they serve.
+
+As in ``broken.py``, each is broken in one rule, and ``test_broken_engines.py`` shows that the simulator notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from understudy.agent import executor
+from understudy.model import commit as commits
+from understudy.model import delta as deltas
+from understudy.model import roles
+from understudy.model.commit import Commit, Outcome
+from understudy.model.entry import Entry, Role
+from understudy.protocol import changes, engine, inquire, members, replicate, serve, shares, sweep
+from understudy.protocol import commands as c
+from understudy.protocol import messages as m
+
+Patch = pytest.MonkeyPatch
+
+
+# --- what is said ---------------------------------------------------------------------------------------------------
+
+
+def messages_leave_before_they_are_stored(patch: Patch) -> None:
+    """What a turn has to say leaves inside its transaction."""
+    right = executor.Executor._work
+
+    def broken(self: executor.Executor, turn: Any) -> None:
+        right(self, turn)
+        self._release()
+
+    patch.setattr(executor.Executor, "_work", broken)
+
+
+def a_full_store_acknowledges(patch: Patch) -> None:
+    """A backup for whose copy there is no room says that it has it."""
+    right = engine.Engine._changed
+
+    def broken(self: engine.Engine, event: c.Changed) -> None:
+        right(self, event)
+        if event.outcome is Outcome.STORE_FULL and isinstance(event.what, c.CopyIn):
+            self.core.send(event.what.sender, m.Acknowledge(event.key, event.what.number, event.what.delta.context))
+
+    patch.setattr(engine.Engine, "_changed", broken)
+
+
+def no_protection_is_called_protection(patch: Patch) -> None:
+    """When the time is over, the answer says all the same that the change is on two machines."""
+    right = replicate.Replication.__init__
+
+    def broken(self: replicate.Replication, core: Any, others: Any, answer: Callable[[int, bool, int], None]) -> None:
+        right(self, core, others, lambda job, protected, number: answer(job, True, number))
+
+    patch.setattr(replicate.Replication, "__init__", broken)
+
+
+def what_was_to_be_refused_is_committed(patch: Patch) -> None:
+    """``unprotected = "refuse"`` is read, and not heeded."""
+    right = serve.Service._start
+
+    def broken(self: serve.Service, job: Any) -> None:
+        wanted, request = job.request, job.request
+        if isinstance(request, m.CommitRequest):
+            job.request = msgspec.structs.replace(request, unprotected_refused=False)
+        right(self, job)
+        assert wanted.key == job.key
+
+    patch.setattr(serve.Service, "_start", broken)
+
+
+def others_are_shown_what_is_under_way(patch: Patch) -> None:
+    """A fetch of another member does not wait for the change that it is answered with."""
+    right = serve.Service._at_primary
+
+    def broken(self: serve.Service, job: Any, entry: Entry) -> None:
+        if job.is_remote and isinstance(job.request, m.FetchRequest) and not entry.is_outbid:
+            self._give(job, entry)
+        else:
+            right(self, job, entry)
+
+    patch.setattr(serve.Service, "_at_primary", broken)
+
+
+# --- who may write --------------------------------------------------------------------------------------------------
+
+
+def a_replaced_secret_writes(patch: Patch) -> None:
+    """A request that began before a login changes the session after it."""
+    right = commits.refusal
+
+    def broken(entry: Entry, commit: Commit, *rest: Any) -> Outcome | None:
+        return right(entry, msgspec.structs.replace(commit, secret=b""), *rest)
+
+    for module in (commits, changes):
+        patch.setattr(module, "refusal", broken)
+
+
+def a_minority_goes_on(patch: Patch) -> None:
+    """``partition = "refuse"``: the smaller side of a cut does not notice that it is one."""
+    patch.setattr(members.Members, "in_minority", False)
+
+
+def a_minority_expires_what_others_use(patch: Patch) -> None:
+    """Who is cut off looks at the time of a session first, and at what its backups may have become afterwards."""
+    right = serve.Service._at_primary
+
+    def broken(self: serve.Service, job: Any, entry: Entry) -> None:
+        if isinstance(job.request, m.FetchRequest) and entry.expired(self._core.now_ms):
+            self._core.emit(c.Change(job.key, c.Expire()))
+            self._jobs.answer_fetch(job, m.FetchAnswer(m.FetchOutcome.UNKNOWN))
+        else:
+            right(self, job, entry)
+
+    patch.setattr(serve.Service, "_at_primary", broken)
+
+
+# --- time and leases ------------------------------------------------------------------------------------------------
+
+
+def a_lease_counts_from_its_receipt(patch: Patch) -> None:
+    """Who has asked for a lease counts it from when the answer came."""
+    right = members.Members.granted
+
+    def broken(self: members.Members, sender: Any, sent_ms: int, *rest: Any) -> bool:
+        return right(self, sender, self._core.now_ms, *rest)
+
+    patch.setattr(members.Members, "granted", broken)
+
+
+def a_copy_begins_its_life_anew(patch: Patch) -> None:
+    """A session's absolute timeout counts from when the copy came."""
+    right = deltas.times_of
+
+    def broken(delta: Any, now_ms: int) -> Any:
+        return msgspec.structs.replace(right(delta, now_ms), created_ms=now_ms)
+
+    patch.setattr(deltas, "times_of", broken)
+    patch.setattr(roles, "times_of", broken)
+
+
+# --- where copies are -----------------------------------------------------------------------------------------------
+
+
+def zones_are_ignored(patch: Patch) -> None:
+    """Copies go to whoever is next, also where another zone has none."""
+    patch.setattr(members, "chosen", _without_zones(members.chosen))
+    patch.setattr(shares.Shares, "_evener", lambda self, key, entry: None)
+
+
+def _without_zones(right: Callable[..., tuple[str, ...]]) -> Callable[..., tuple[str, ...]]:
+    def broken(order: Any, key: bytes, candidates: Any, *rest: Any) -> tuple[str, ...]:
+        return right(order, key, [candidate._replace(zone="") for candidate in candidates], *rest[:2])
+
+    return broken
+
+
+def computed_places_stay(patch: Patch) -> None:
+    """When members come or go, copies are not brought to where their keys say now."""
+    patch.setattr(shares.Shares, "_named", lambda self, key, entry: None)
+
+
+def a_copy_that_is_listed_is_given_up(patch: Patch) -> None:
+    """A late word of release is heeded by a member that has been chosen again meanwhile."""
+
+    def broken(entry: Entry, member: str, epoch: Any) -> roles.Changed:
+        return right(msgspec.structs.replace(entry, backups=()), member, epoch)
+
+    right = roles.released
+    patch.setattr(roles, "released", broken)
+
+
+# --- who leaves, who is lost ----------------------------------------------------------------------------------------
+
+
+def a_drain_hands_nothing_over(patch: Patch) -> None:
+    """A leaving member says that it is done as soon as it has said that it leaves."""
+
+    def broken(self: sweep.Sweeps, key: bytes, entry: Entry | None) -> None:
+        self._leave_remaining = 0
+
+    patch.setattr(sweep.Sweeps, "left", broken)
+
+
+def what_nobody_asks_for_has_no_primary(patch: Patch) -> None:
+    """After a loss a session is taken over by a request alone."""
+    right = sweep.Sweeps.rechecked
+
+    def broken(self: sweep.Sweeps, key: bytes, purpose: c.Recheck, entry: Entry | None) -> None:
+        if entry is None or entry.role is not Role.BACKUP:
+            right(self, key, purpose, entry)
+
+    patch.setattr(sweep.Sweeps, "rechecked", broken)
+
+
+def late_words_bring_back_who_is_lost(patch: Patch) -> None:
+    """A frame of a life that the network has reported as gone makes it a member again."""
+    patch.setattr(members.Member, "shows_life", lambda self, message, now_ms: True)
+
+
+def requests_under_way_are_forgotten(patch: Patch) -> None:
+    """When another has become primary, what waited here for its answer goes on waiting."""
+    right = replicate.Replication.drop
+
+    def broken(self: replicate.Replication, key: bytes) -> list[int]:
+        right(self, key)
+        return []
+
+    patch.setattr(replicate.Replication, "drop", broken)
+
+
+def an_answer_is_promoted_over(patch: Patch) -> None:
+    """What the others hold beyond the successor is asked for, and not merged."""
+    right = inquire.Inquiries._promote
+
+    def broken(self: inquire.Inquiries, inquiry: inquire.Inquiry) -> None:
+        answers = {n: msgspec.structs.replace(a, delta=None) for n, a in inquiry.answers.items()}
+        inquiry.answers = answers
+        right(self, inquiry)
+
+    patch.setattr(inquire.Inquiries, "_promote", broken)
