@@ -241,6 +241,20 @@ def test_a_backup_that_is_only_named_protects_nothing() -> None:
     assert [message.answer.unprotected for _, message in fetched] == [False]
 
 
+def test_what_was_passed_on_before_it_was_refused_may_have_been_written() -> None:
+    """S21, S22: the primary may have done it before it was lost; that nothing was written is said of nothing else."""
+    for entry, unsure in ((backup_of(new_session(1, "b", ("a",), START_MS, x=b"1")), True), (None, False)):
+        a = Turns("b", entries={KEY: entry} if entry else None)
+        if entry is None:
+            a.with_session()
+        request = msgspec.structs.replace(writing(2, x=b"2"), unprotected_refused=True)
+        asked = sent(a.asked(request, 2), m.Forward) if entry else []
+        said = a.on(c.PeerLost("b", LIVES["b"])) + a.wait(400)
+        said += a.asked(request, 2) if entry is None else []
+        replies = [x for x in said if isinstance(x, c.Reply)]
+        assert replies == [c.Reply(2, m.CommitAnswer(Outcome.REFUSED, unsure=unsure))] and bool(asked) == unsure
+
+
 def test_unprotected_refuse_commits_nothing_without_a_backup() -> None:
     """S21: looked for before the commit: the entry does not change."""
     a = Turns()

@@ -289,6 +289,20 @@ def test_a_promise_tells_how_long_the_old_primarys_lease_runs() -> None:
     assert answers.holds == {"b": 207}
 
 
+@pytest.mark.parametrize(("asks", "hold_ms", "fence"), [("d", 207, 1), ("c", None, 0)])
+def test_who_was_promised_an_earlier_reign_may_be_primary_by_now(asks: str, hold_ms: int | None, fence: int) -> None:
+    """S25: c may serve in place under our lease, and we have not heard of it. The next asker waits for that, and c gets
+    no other lease before it has compared; unless it is c that asks again."""
+    a = Turns("b", "c", "d", entries={KEY: COPY})
+    a.on(c.PeerLost("b", B))
+    a.hears("c", m.Heartbeat(5))
+    a.hears("c", ask())
+    a.now_ms += 50
+    ((_, answers),) = sent(a.hears(asks, ask(Promise(3, CHOOSERS[asks]))), m.Answers)
+    ((_, acknowledged),) = sent(a.hears("c", m.Heartbeat(9)), m.HeartbeatAck)
+    assert (answers.holds.get("c"), acknowledged.fence) == (hold_ms, fence)
+
+
 def test_one_message_answers_all_questions_of_one() -> None:
     """S36: one batched question per lost member, one batched answer."""
     a = Turns("b", "c")

@@ -420,7 +420,8 @@ def test_late_words_of_a_lost_member_bring_it_back_for_nobody(leaving: bool) -> 
     a.hears("b", m.Heartbeat(1, leaving=leaving))
     a.on(c.PeerLost("b", LIVES["b"]))
     for late in (m.HeartbeatAck(a.now_ms), m.Acknowledge(KEY, 101, {A: 101})):
-        a.hears("b", late)
+        assert a.hears("b", late) == []
+    assert [to for to, _ in sent(a.hears("b", m.Heartbeat(9)), m.HeartbeatAck)] == ["b"], "it may think the same of us"
     assert c.Reply(2, committed(102, protected=False)) in a.asked(writing(2, x=b"2"), 2)
     a.wait(100)
     assert event(FactKind.MEMBER_RETURNED, "b") in a.hears("b", m.HeartbeatAck(a.now_ms))

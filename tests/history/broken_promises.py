@@ -200,7 +200,7 @@ def what_nobody_asks_for_has_no_primary(patch: Patch) -> None:
 
 def late_words_bring_back_who_is_lost(patch: Patch) -> None:
     """A frame of a life that the network has reported as gone makes it a member again."""
-    patch.setattr(members.Member, "shows_life", lambda self, message, now_ms: True)
+    patch.setattr(members.Member, "shows_life", lambda self, message: True)
 
 
 def requests_under_way_are_forgotten(patch: Patch) -> None:

@@ -155,17 +155,14 @@ def test_standing_still_is_not_anothers_silence() -> None:
 
 
 def test_late_words_of_a_lost_life_show_no_life() -> None:
-    """S22: what was under way when the network said that it is gone: only a heartbeat that was sent since then, or the
-    answer to one of ours, shows that it is there. Clocks differ."""
+    """S22: what was under way when the network said that it is gone: only the answer to a heartbeat that was sent since
+    then shows that it is there."""
     view = View("b")
-    view.members.heartbeat(view["b"], m.Heartbeat(5))
-    view.at(10_100)
     assert view.members.lost("b", 1)
-    view.at(10_140)
     b, now = view["b"], view.core.now_ms
-    assert not b.shows_life(m.Heartbeat(100), now) and b.shows_life(m.Heartbeat(140), now)
-    assert not b.shows_life(m.HeartbeatAck(10_100), now) and b.shows_life(m.HeartbeatAck(10_101), now)
-    assert not b.shows_life(m.Acknowledge(KEY, 1, {}), now)
+    for late in (m.Heartbeat(now + 1), m.HeartbeatAck(now), m.Acknowledge(KEY, 1, {})):
+        assert not b.shows_life(late)
+    assert b.shows_life(m.HeartbeatAck(now + 1))
 
 
 def test_a_lost_life_is_dead_and_one_that_left_has_left() -> None:

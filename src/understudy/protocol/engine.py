@@ -224,6 +224,7 @@ class Engine:
             return
         if known is None or not known.is_reachable or known.incarnation != event.incarnation:
             if known is not None and not self._shows_life(known, event):
+                self._answer_lost(known, event)
                 return
             self._found(event.sender, event.incarnation)
             known = self.members.get(event.sender)
@@ -237,7 +238,15 @@ class Engine:
         """True for what a life that is new, or was lost, has said since; late words of before bring nobody back."""
         if known.incarnation != event.incarnation:
             return isinstance(event.message, m.Heartbeat)
-        return known.shows_life(event.message, self.core.now_ms)
+        return known.shows_life(event.message)
+
+    def _answer_lost(self, known: Member, event: c.Received) -> None:
+        """Of two that take each other for lost each must answer, or neither would see that the other lives."""
+        message = event.message
+        if known.incarnation != event.incarnation or not isinstance(message, m.Heartbeat):
+            return
+        if self.parts.agreement.takes(known, message):
+            self.members.heartbeat(known, message)
 
     # --- what the store says -------------------------------------------------------------------------------
 

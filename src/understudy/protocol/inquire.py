@@ -200,7 +200,8 @@ class Inquiries:
         """How long somebody may still read as primary under a lease. Who has promised is primary no more, and with that
         its workers read nothing in place: what was granted to it does not count.
         """
-        _longest(inquiry.holds, self._holds_for(inquiry.question.location))
+        location = inquiry.question.location
+        _longest(inquiry.holds, self._holds_for((location.primary, *location.backups)))
         promised = {name for name, answer in inquiry.answers.items() if answer.verdict in PROMISES}
         readers = {name for name in inquiry.question.location.backups if name != self._core.me}
         if self._core.settings.everywhere and not promised >= readers:
@@ -210,8 +211,8 @@ class Inquiries:
             (ms for name, ms in inquiry.holds.items() if name not in promised and name != self._core.me), default=0
         )
 
-    def _holds_for(self, location: Location) -> dict[str, int]:
-        names, now = (location.primary, *location.backups), self._core.now_ms
+    def _holds_for(self, names: Iterable[str]) -> dict[str, int]:
+        now = self._core.now_ms
         return {name: max(0, self._members.hold_until_ms([name]) - now) for name in names if name != self._core.me}
 
     def promoted(self, key: bytes, entry: Entry | None, outcome: Outcome) -> None:
@@ -260,7 +261,9 @@ class Inquiries:
             for location in (what.location, entry.location):
                 if location.primary != what.sender:
                     self._members.fence(location.primary)
-                _longest(self._holds.setdefault(slot, {}), self._holds_for(location))
+                _longest(self._holds.setdefault(slot, {}), self._holds_for((location.primary, *location.backups)))
+            if event.before is not None and event.before.is_outbid:
+                self._fence_promised(event.before, what)
         if entry.role is Role.PRIMARY and verdict is Verdict.HOLDS:
             # The asker knows a later reign. What we did for nobody is repeated there: we step down before we give it.
             verdict = Verdict.NOTHING
@@ -269,6 +272,15 @@ class Inquiries:
             delta = delta_since(entry, what.context, self._core.now_ms)
         promised = entry.promised if verdict is Verdict.REFUSED else NO_PROMISE
         self._to_answer.setdefault(slot, []).append(Answer(event.key, verdict, entry.location, delta, promised))
+
+    def _fence_promised(self, before: Entry, what: c.GivePromise) -> None:
+        """Whom an earlier reign was promised may be primary by now, unheard by us: one of the others."""
+        if before.promised.chooser == what.promise.chooser:
+            return
+        others = [member.name for member in self._members.all() if member.name != what.sender]
+        for name in others:
+            self._members.fence(name)
+        _longest(self._holds.setdefault((what.sender, what.inquiry), {}), self._holds_for(others))
 
     # --- time and sending ----------------------------------------------------------------------------------
 

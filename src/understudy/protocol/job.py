@@ -69,6 +69,11 @@ class Job:
         return self.request.key
 
     @property
+    def was_passed_on(self) -> bool:
+        """True if another member may have done what it asks for."""
+        return self.sent_ms > 0
+
+    @property
     def is_remote(self) -> bool:
         return isinstance(self.origin, Remote)
 

@@ -126,15 +126,10 @@ class Member:
             return 0
         return max(0, now_ms - sent_ms - min(offset for _, offset in self._transit_ms))
 
-    def shows_life(self, message: MemberMessage, now_ms: int) -> bool:
-        """True if a message was sent since this life was lost: words of before may come after that news, and show
-        nothing."""
-        match message:
-            case Heartbeat(sent_ms=sent_ms):
-                return now_ms - self.age_ms(now_ms, sent_ms) > self.gone_ms
-            case HeartbeatAck(sent_ms=sent_ms):
-                return sent_ms > self.gone_ms
-        return False
+    def shows_life(self, message: MemberMessage) -> bool:
+        """True for the answer to a heartbeat that was sent since this life was lost. Anything else may be from before:
+        its last words can come after the news of its end."""
+        return isinstance(message, HeartbeatAck) and message.sent_ms > self.gone_ms
 
     @property
     def is_reachable(self) -> bool:

@@ -181,7 +181,8 @@ class Service:
             if self._members.in_minority:
                 self._refuse(job)
             elif request.unprotected_refused and not self._may_protect(entry):
-                self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED))
+                is_done = job.was_passed_on or request.commit.id in entry.recent
+                self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED, unsure=is_done))
             else:
                 self._core.emit(c.Change(key, c.DoCommit(job.id, request.commit)))
             return
@@ -220,7 +221,8 @@ class Service:
         if self._core.now_ms - job.since_ms < self._core.settings.lease_ms:
             self._retry(job)
         else:
-            self._jobs.answer_either(job, CommitAnswer(Outcome.MINORITY), FetchOutcome.UNAVAILABLE)
+            refused = CommitAnswer(Outcome.MINORITY, unsure=job.was_passed_on)
+            self._jobs.answer_either(job, refused, FetchOutcome.UNAVAILABLE)
 
     def _may_protect(self, entry: Entry) -> bool:
         return any(self._members.is_alive(b) for b in entry.backups) or self._members.can_place()

@@ -159,8 +159,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def always_answers(self) -> bool:
-        """True if no machine that runs may say that a session is unavailable."""
-        return self.promises.nothing_lost and not self.cuts
+        """True if no machine that runs may say that a session is unavailable: one fault comes after the other."""
+        return self.promises.nothing_lost and not self.cuts and not any(fault.together for fault in self.faults)
 
     @property
     def cuts(self) -> bool:
