@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from understudy.client import in_place
 from understudy.model.commit import Outcome
-from understudy.model.entry import Attributes, Entry, Key, contains
+from understudy.model.entry import Attributes, Entry, Key, Role, contains
 from understudy.protocol import messages as m
 from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.checkers.ledger import Calm
@@ -31,7 +31,11 @@ class Copies:
         """Machines that have held a session's tombstone until its time was over."""
 
     def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
-        if before is None or not before.ended or after is not None:
+        if before is None or after is not None:
+            return
+        if before.role is Role.PRIMARY and before.expired(machine.now_ms()):
+            self._expired.add(key)  # in a turn in which it was changed, too, the fact is told after the answer
+        if not before.ended:
             return
         if machine.now_ms() >= before.ended_ms + machine.world.settings.forget_ms:
             self._forgot.setdefault(key, set()).add(machine.name)
