@@ -17,7 +17,7 @@ from understudy.model import delta as deltas
 from understudy.model import roles
 from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Entry, Role
-from understudy.protocol import changes, engine, inquire, members, replicate, serve, shares, sweep
+from understudy.protocol import changes, engine, members, readers, replicate, serve, shares, sweep
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 
@@ -144,6 +144,11 @@ def a_copy_begins_its_life_anew(patch: Patch) -> None:
     patch.setattr(roles, "times_of", broken)
 
 
+def readers_are_not_awaited(patch: Patch) -> None:
+    """A change is acknowledged while a member that reads in place lacks it."""
+    patch.setattr(readers.Readers, "awaited", lambda self, key, names: [])
+
+
 # --- where copies are -----------------------------------------------------------------------------------------------
 
 
@@ -163,16 +168,6 @@ def _without_zones(right: Callable[..., tuple[str, ...]]) -> Callable[..., tuple
 def computed_places_stay(patch: Patch) -> None:
     """When members come or go, copies are not brought to where their keys say now."""
     patch.setattr(shares.Shares, "_named", lambda self, key, entry: None)
-
-
-def a_copy_that_is_listed_is_given_up(patch: Patch) -> None:
-    """A late word of release is heeded by a member that has been chosen again meanwhile."""
-
-    def broken(entry: Entry, member: str, epoch: Any) -> roles.Changed:
-        return right(msgspec.structs.replace(entry, backups=()), member, epoch)
-
-    right = roles.released
-    patch.setattr(roles, "released", broken)
 
 
 # --- who leaves, who is lost ----------------------------------------------------------------------------------------
@@ -201,26 +196,3 @@ def what_nobody_asks_for_has_no_primary(patch: Patch) -> None:
 def late_words_bring_back_who_is_lost(patch: Patch) -> None:
     """A frame of a life that the network has reported as gone makes it a member again."""
     patch.setattr(members.Member, "shows_life", lambda self, message: True)
-
-
-def requests_under_way_are_forgotten(patch: Patch) -> None:
-    """When another has become primary, what waited here for its answer goes on waiting."""
-    right = replicate.Replication.drop
-
-    def broken(self: replicate.Replication, key: bytes) -> list[int]:
-        right(self, key)
-        return []
-
-    patch.setattr(replicate.Replication, "drop", broken)
-
-
-def an_answer_is_promoted_over(patch: Patch) -> None:
-    """What the others hold beyond the successor is asked for, and not merged."""
-    right = inquire.Inquiries._promote
-
-    def broken(self: inquire.Inquiries, inquiry: inquire.Inquiry) -> None:
-        answers = {n: msgspec.structs.replace(a, delta=None) for n, a in inquiry.answers.items()}
-        inquiry.answers = answers
-        right(self, inquiry)
-
-    patch.setattr(inquire.Inquiries, "_promote", broken)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from tests.history import broken as b
+from tests.history import broken_promises as p
 from tests.history.broken import Break
 
 from understudy.sim.history import run
@@ -53,6 +54,22 @@ BROKEN: list[tuple[Break, str, int]] = [
     (b.a_too_old_store_is_merged, "old", 0),
     (b.what_a_deposed_primary_brings_is_dropped, "partition", 0),
     (b.a_place_for_a_copy_may_be_ones_own, "one", 0),
+    (p.messages_leave_before_they_are_stored, "one", 0),
+    (p.a_full_store_acknowledges, "full", 0),
+    (p.no_protection_is_called_protection, "pair", 0),
+    (p.what_was_to_be_refused_is_committed, "pair", 7),
+    (p.others_are_shown_what_is_under_way, "one", 0),
+    (p.a_replaced_secret_writes, "one", 0),
+    (p.a_minority_goes_on, "refuse", 0),
+    (p.a_minority_expires_what_others_use, "refuse", 4),
+    (p.a_lease_counts_from_its_receipt, "one", 4),
+    (p.a_copy_begins_its_life_anew, "one", 3),
+    (p.readers_are_not_awaited, "delta", 0),
+    (p.zones_are_ignored, "one", 7),
+    (p.computed_places_stay, "rendezvous", 0),
+    (p.a_drain_hands_nothing_over, "one", 5),
+    (p.what_nobody_asks_for_has_no_primary, "old", 0),
+    (p.late_words_bring_back_who_is_lost, "", 11),
 ]
 """What is broken, the kind of history, and the seed from which on it is soon seen."""
 

@@ -241,12 +241,14 @@ class Engine:
         return known.shows_life(event.message)
 
     def _answer_lost(self, known: Member, event: c.Received) -> None:
-        """Of two that take each other for lost each must answer, or neither would see that the other lives."""
+        """Of two that take each other for lost each must answer, or neither would see that the other lives; and who may
+        be there after all is asked at once."""
         message = event.message
         if known.incarnation != event.incarnation or not isinstance(message, m.Heartbeat):
             return
         if self.parts.agreement.takes(known, message):
             self.members.heartbeat(known, message)
+            self.members.call(known)
 
     # --- what the store says -------------------------------------------------------------------------------
 

@@ -371,6 +371,10 @@ class Members:
         self._forgotten_until_ms = self._core.now_ms + self.promise_ms
         self._base_fence = 1
 
+    def call(self, member: Member) -> None:
+        """Ask a member that was lost whether it is there: its answer shows that."""
+        self._core.send(member.name, self._heartbeat())
+
     def announce_leaving(self) -> None:
         self.leaving = True
         for name in self.reachable():
@@ -400,7 +404,7 @@ class Members:
             self._next_call_ms = now + CALL_DEAD_MS
             for member in self._by_name.values():
                 if member.standing is Standing.DEAD:
-                    self._core.send(member.name, self._heartbeat())
+                    self.call(member)
         return dead
 
     def deadline_ms(self) -> int:

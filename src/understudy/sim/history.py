@@ -101,7 +101,9 @@ class History:
         world.on_replied += [durable.replied, refused.replied]
         world.on_stored.append(refused.stored)
         world.on_turned += [bounds.turned, gone.turned]
-        world.on_told += [gone.told, Drained(tell).told]
+        drained = Drained(tell)
+        world.on_stored.append(drained.stored)
+        world.on_told += [gone.told, drained.told]
         if world.settings.members_expected:
             smaller = Smaller(tell, world.settings.members_expected)
             world.on_stored.append(smaller.stored)

@@ -287,7 +287,7 @@ def _varied(random: Random, plan: Plan) -> Plan:
     return msgspec.structs.replace(
         plan,
         zones={name: zones[number % len(zones)] for number, name in enumerate(NAMES) if zones},
-        users=tuple(_varied_user(random, user) for user in plan.users),
+        users=tuple(_varied_user(random, user, "everywhere" in plan.settings) for user in plan.users),
     )
 
 
@@ -298,12 +298,14 @@ def _varied_operation(random: Random, operation: Operation) -> Operation:
     return msgspec.structs.replace(operation, logs_in=is_old, view_ms=operation.view_ms if sleeps else view_ms)
 
 
-def _varied_user(random: Random, user: UserPlan) -> UserPlan:
+def _varied_user(random: Random, user: UserPlan, everywhere: bool) -> UserPlan:
+    """(Who waits for nobody may be shown the value before by another member, where all read in place.)"""
+    waits_not = random.random() < 0.15
     return msgspec.structs.replace(
         user,
         tabs=tuple(tuple(_varied_operation(random, operation) for operation in tab) for tab in user.tabs),
         absolute_timeout_ms=random.choice((0, 0, ABSOLUTE_MS)),
-        acknowledges=random.random() < 0.85,
+        acknowledges=everywhere or not waits_not,
         refuses=random.random() < 0.3,
     )
 

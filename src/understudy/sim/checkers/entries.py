@@ -14,6 +14,7 @@ LOOK_EVERY_TURNS = 8
 USE_SLACK_MS = 100
 """By so much two members' records of one use may differ, by the way of the message that told it."""
 SETTLED_MS = 3_000
+LAST_LOOK_MS = 1_000
 KEYS_MAX = 1_000
 AWAY_MS = 10_000
 """Who came back later than so long before a session's end may still hold it as it was."""
@@ -165,27 +166,31 @@ def _is_orphaned(machine: Machine, copy: Entry) -> bool:
 
 
 class Drained:
-    """Who says that it may go has handed over everything that somebody else could take."""
+    """Who says that it may go has handed over everything that somebody else could take.
+
+    (One that was begun, or taken over, since its last look at them is not.)
+    """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
+        self._since_ms: dict[tuple[str, bytes], int] = {}
+
+    def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
+        if after is not None and after.role is Role.PRIMARY and (before is None or before.role is not Role.PRIMARY):
+            self._since_ms[(machine.name, key)] = machine.world.now_ms
 
     def told(self, machine: Machine, fact: Fact) -> None:
-        if (
-            fact.kind is not FactKind.DRAINED
-            or fact.detail
-            or not any(_takes(machine, other) for other in _all(machine))
-        ):
+        if fact.kind is not FactKind.DRAINED or fact.detail:
             return
+        if not any(_takes(machine, other) for other in machine.world.machines.values()):
+            return
+        looked_ms = machine.world.now_ms - LAST_LOOK_MS
         with machine.store.view() as view:
             for key in view.keys(None, KEYS_MAX):
                 entry = view.get(key)
-                if entry is not None and entry.role is Role.PRIMARY and not entry.ended:
+                is_led = entry is not None and entry.role is Role.PRIMARY and not entry.ended
+                if entry is not None and is_led and self._since_ms.get((machine.name, key), 0) < looked_ms:
                     self._tell(f"{machine.name} has left and is the primary of {key.hex()[:6]}, with {entry.backups}")
-
-
-def _all(machine: Machine) -> list[Machine]:
-    return list(machine.world.machines.values())
 
 
 def _takes(machine: Machine, other: Machine) -> bool:
