@@ -106,20 +106,6 @@ def a_minority_goes_on(patch: Patch) -> None:
     patch.setattr(members.Members, "in_minority", False)
 
 
-def a_minority_expires_what_others_use(patch: Patch) -> None:
-    """Who is cut off looks at the time of a session first, and at what its backups may have become afterwards."""
-    right = serve.Service._at_primary
-
-    def broken(self: serve.Service, job: Any, entry: Entry) -> None:
-        if isinstance(job.request, m.FetchRequest) and entry.expired(self._core.now_ms):
-            self._core.emit(c.Change(job.key, c.Expire()))
-            self._jobs.answer_fetch(job, m.FetchAnswer(m.FetchOutcome.UNKNOWN))
-        else:
-            right(self, job, entry)
-
-    patch.setattr(serve.Service, "_at_primary", broken)
-
-
 # --- time and leases ------------------------------------------------------------------------------------------------
 
 

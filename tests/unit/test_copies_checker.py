@@ -9,6 +9,8 @@ from understudy.model.commit import Commit
 from understudy.model.entry import Entry
 from understudy.protocol import commands as c
 from understudy.sim.checkers.copies import LOST_A_MOMENT_AGO_MS, RECOVERING_MS, Copies
+from understudy.sim.checkers.ledger import Calm
+from understudy.sim.plan import Promises
 from understudy.sim.world import World
 from understudy.transport.memory import MemoryNetwork
 
@@ -24,7 +26,7 @@ class Judged:
         settings = c.Settings("", 0, 0, forget_ms=FORGET_MS)
         self.world = World(1, ("a", "b"), settings, MemoryNetwork(1), clocks={"a": (1_000, 0), "b": (1_000, 0)})
         self.told: list[str] = []
-        self.copies = Copies(self.told.append, 1)
+        self.copies = Copies(self.told.append, Calm(Promises()), 1)
         self.world.on_stored.append(self.copies.stored)
 
     def put(self, name: str, entry: Entry) -> None:
