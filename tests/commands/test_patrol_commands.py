@@ -152,6 +152,16 @@ def test_a_copy_that_its_primary_does_not_know_is_forgotten_when_its_time_is_ove
     assert sent(mended(a, m.Answer(KEY, m.Verdict.UNKNOWN)), m.Ask)
 
 
+def test_a_long_idle_timeout_is_no_slack_for_the_absolute_one() -> None:
+    """S46: a tenth of the idle timeout may be longer than all that is left until the absolute end."""
+    times = moved(COPY.times, idle_timeout_ms=3_600_000, absolute_timeout_ms=60_000)
+    a = Turns("b", "c", entries={KEY: moved(COPY, times=times)})
+    assert sent(mended(a, m.Answer(KEY, m.Verdict.UNKNOWN)), m.Ask)
+    a = Turns("b", "c", entries={KEY: moved(COPY, times=moved(times, created_ms=START_MS - 60_000))})
+    mended(a, m.Answer(KEY, m.Verdict.UNKNOWN))
+    assert not a.entries
+
+
 def test_the_primary_looks_at_the_copies_of_a_range_that_differs() -> None:
     """S18, S28: a listed holder may have less (it is sent the change, and asks for the whole) or more (it is asked)."""
     a = Turns("b", "c", entries={KEY: MINE})

@@ -109,16 +109,6 @@ def a_minority_goes_on(patch: Patch) -> None:
 # --- time and leases ------------------------------------------------------------------------------------------------
 
 
-def a_lease_counts_from_its_receipt(patch: Patch) -> None:
-    """Who has asked for a lease counts it from when the answer came."""
-    right = members.Members.granted
-
-    def broken(self: members.Members, sender: Any, sent_ms: int, *rest: Any) -> bool:
-        return right(self, sender, self._core.now_ms, *rest)
-
-    patch.setattr(members.Members, "granted", broken)
-
-
 def a_copy_begins_its_life_anew(patch: Patch) -> None:
     """A session's absolute timeout counts from when the copy came."""
     right = deltas.times_of

@@ -61,7 +61,6 @@ BROKEN: list[tuple[Break, str, int]] = [
     (p.others_are_shown_what_is_under_way, "one", 0),
     (p.a_replaced_secret_writes, "one", 0),
     (p.a_minority_goes_on, "refuse", 0),
-    (p.a_lease_counts_from_its_receipt, "one", 4),
     (p.a_copy_begins_its_life_anew, "one", 3),
     (p.readers_are_not_awaited, "delta", 0),
     (p.zones_are_ignored, "one", 7),

@@ -18,6 +18,8 @@ from understudy.protocol import commands as c
 IDLE_SLACK = 10
 """A copy's access time may be later than the primary's by messages' travel: one tenth of the idle timeout is not
 taken as use since then."""
+ABSOLUTE_SLACK_MS = 1_000
+"""A session's beginning is known more exactly."""
 
 
 class Environment(msgspec.Struct, frozen=True, gc=False):
@@ -140,9 +142,11 @@ def _expire(entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | Non
 def _forget(entry: Entry | None, epoch: Epoch, now_ms: int) -> tuple[Outcome, Entry | None]:
     if entry is None or entry.ended or entry.role is Role.PRIMARY or entry.epoch > epoch:
         return Outcome.UNCHANGED, entry
-    deadline = entry.times.deadline_ms
-    slack_ms = max(1_000, entry.times.idle_timeout_ms // IDLE_SLACK)
-    if entry.role is Role.BACKUP and (deadline is None or now_ms < deadline - slack_ms):
+    times = entry.times
+    idle_ms = times.idle_timeout_ms - max(ABSOLUTE_SLACK_MS, times.idle_timeout_ms // IDLE_SLACK)
+    is_idle = times.idle_timeout_ms and now_ms >= times.accessed_ms + idle_ms
+    is_old = times.absolute_timeout_ms and now_ms >= times.created_ms + times.absolute_timeout_ms - ABSOLUTE_SLACK_MS
+    if entry.role is Role.BACKUP and not is_idle and not is_old:
         # Its time is not over, or never will be: nobody has rightly expired it. Who does not know it has lost it.
         return Outcome.REFUSED, entry
     return Outcome.REMOVED, None
