@@ -105,12 +105,16 @@ class Covered:
     def __init__(self, tell: Callable[[str], None], copies: int) -> None:
         self._tell = tell
         self._copies = copies
+        self._relied: dict[tuple[str, Key], Entry] = {}
+        """What each machine held when it was primary or listed last."""
 
     def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
         if before is None or after is None or after.ended:
             return
         if before.role is Role.BACKUP and after.role is Role.PROXY and not before.ended:
             self._gives_up(machine, key, before)
+        elif after.role is Role.PRIMARY or machine.name in after.backups:
+            self._relied[(machine.name, key)] = after
         if not before.role is after.role is Role.PRIMARY:
             return
         if before.epoch[:2] != after.epoch[:2]:
@@ -128,7 +132,11 @@ class Covered:
         if copy.expired(machine.now_ms()):
             return
         others = [other for other in machine.world.machines.values() if other is not machine]
-        holders = [other.name for other in others if self._has_all(other, key, copy)]
+        # What came when it was listed no more is for the others to acknowledge.
+        relied = self._relied.pop((machine.name, key), None)
+        if relied is None:
+            return
+        holders = [other.name for other in others if self._has_all(other, key, relied)]
         if len(holders) <= self._copies:
             self._tell(f"{machine.name} gave its copy of {key.hex()[:6]} up, and {holders} alone hold all of it")
 
