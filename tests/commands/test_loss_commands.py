@@ -271,6 +271,17 @@ def test_who_hears_nobody_gives_suspect_members_the_time_of_a_lease() -> None:
     assert a.entry is COPY
 
 
+def test_who_never_got_the_hand_over_to_it_asks_above_that_reign() -> None:
+    """S21: the others were told that a is primary under reign 2, and its giver is a new life (seed 4170: a asked
+    for reign 2 for ever)."""
+    a, number = claimed()
+    handed = at_reign(THEIRS, 2, "a", ("b",))
+    for name in PEERS:
+        a.hears(name, answers(m.Verdict.REFUSED, number[name], handed))
+    asked = sent(a.wait(200, hearing=PEERS), m.Ask)
+    assert asked and asked[0][1].questions[0].promise.reign == 3
+
+
 def test_an_answer_counts_once_and_only_to_its_question() -> None:
     """S15: an answer of an earlier inquiry, or the same one twice, does not stand for another member's."""
     a, number = claimed()

@@ -158,7 +158,10 @@ class Inquiries:
         elif Verdict.PRIMARY in by_verdict:
             self._drop(inquiry, by_verdict[Verdict.PRIMARY], "it has a primary")
         elif Verdict.REFUSED in by_verdict:
-            self._above[key] = max(self._above.get(key, 0), *(answer.promised.reign for answer in answers.values()))
+            # A hand-over to us that never came is no place to learn: its reign alone shows that it was given.
+            known = [a.location.epoch.reign for a in answers.values() if a.location is not None]
+            promised = [answer.promised.reign for answer in answers.values()]
+            self._above[key] = max(self._above.get(key, 0), *promised, *known)
             self._drop(inquiry, by_verdict[Verdict.REFUSED], "a higher promise is known", retry=True)
         elif Verdict.HEARD in by_verdict and not self._primary_denies(inquiry):
             self._drop(inquiry, by_verdict[Verdict.HEARD], "its primary is heard", retry=True)
