@@ -172,6 +172,8 @@ QUARANTINED_MAX = 64
 """Keys on which an agent of this member has died; more than a few are a fault of the program, not of entries."""
 OWN_LIVES_MAX = 8
 """Earlier incarnations of a member whose unanswered commits its store may still hold."""
+AGENT_NICE = 10
+"""By so much an agent goes before the workers of its machine, where it may: leases are a quarter of a second."""
 NAME_TAKEN_MS = 2_000
 """How long an unknown life under our own name must be seen before we refuse to start: longer than the network takes to
 notice that a life which was killed a moment ago has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from understudy import limits
 from understudy.agent.control import Control, ask
 from understudy.agent.takeover import LIVES_NOTE, open_store
 from understudy.config import load
@@ -156,6 +158,14 @@ def a(members: tuple[Member, Member]) -> Member:
 
 
 # --- one agent per member -------------------------------------------------------------------------------------------
+
+
+def test_an_agent_goes_before_workers(a: Member) -> None:
+    """S50: it lowers its nice value where the kernel permits that, and starts as ever where not."""
+    mine, agents = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, a.started().pid))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NICE)
+    may = os.geteuid() == 0 or soft >= 20 - (mine - limits.AGENT_NICE)
+    assert agents == (max(mine - limits.AGENT_NICE, -20) if may else mine)
 
 
 def test_two_agents_of_one_member_never_run(a: Member) -> None:

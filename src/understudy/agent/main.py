@@ -127,6 +127,8 @@ def _run_locked(config: Config, directory: Path, lock: files.AgentLock, manner: 
         raise DirectoryError(f"directory {directory} cannot be written ({error.strerror}); free space on it") from error
     if manner.detaches:
         _detach(directory)
+    with contextlib.suppress(OSError):  # not everybody may
+        os.nice(-limits.AGENT_NICE)
     journal = Journal(config.member, logger)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
