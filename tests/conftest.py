@@ -1,16 +1,24 @@
-"""What all tests share: one Hypothesis profile, and the marker, time limit and place of the system tests."""
+"""What all tests share: one Hypothesis profile; the marker, time limit and place of the system tests; and the marker
+``own_process``.
+"""
 
 from __future__ import annotations
 
+import faulthandler
+import json
 import os
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
 
 SYSTEM = Path(__file__).parent / "system"
 SYSTEM_TIMEOUT_S = 300
 """A system test starts processes and waits for real leases; on two busy cores that may take minutes, never more."""
+
+OWN_PROCESS_S = 100
+"""Less than the time limit of a test, which only this process has."""
 
 # The same examples in every run, and no judgement of speed: a test fails because the code is wrong, not because the
 # machine is slow. HYPOTHESIS_PROFILE=wide draws other and more examples.
@@ -29,3 +37,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(SYSTEM_TIMEOUT_S))
     items.sort(key=lambda item: SYSTEM in item.path.parents)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Runs a test that is marked ``own_process`` in a fork, which leaves behind nothing that could disturb the next."""
+    if item.get_closest_marker("own_process") is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in _reports_of_a_fork(item):
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _reports_of_a_fork(item: pytest.Item) -> list[pytest.TestReport]:
+    hook, config = item.config.hook, item.config
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            faulthandler.dump_traceback_later(OWN_PROCESS_S, exit=True)
+            told = [
+                hook.pytest_report_to_serializable(config=config, report=report)
+                for report in runtestprotocol(item, log=False, nextitem=None)
+            ]
+            with os.fdopen(writing, "w") as pipe:
+                json.dump(told, pipe)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    if not text:
+        failure = f"its process ended, or was ended after {OWN_PROCESS_S} s, without a report"
+        return [pytest.TestReport(item.nodeid, item.location, {}, "failed", failure, "call")]
+    return [hook.pytest_report_from_serializable(config=config, data=data) for data in json.loads(text)]
