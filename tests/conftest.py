@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import faulthandler
-import json
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -62,15 +62,15 @@ def _reports_of_a_fork(item: pytest.Item) -> list[pytest.TestReport]:
                 hook.pytest_report_to_serializable(config=config, report=report)
                 for report in runtestprotocol(item, log=False, nextitem=None)
             ]
-            with os.fdopen(writing, "w") as pipe:
-                json.dump(told, pipe)
+            with os.fdopen(writing, "wb") as pipe:
+                pickle.dump(told, pipe)
         finally:
             os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
+    with os.fdopen(reading, "rb") as pipe:
+        told_bytes = pipe.read()
     os.waitpid(child, 0)
-    if not text:
+    if not told_bytes:
         failure = f"its process ended, or was ended after {OWN_PROCESS_S} s, without a report"
         return [pytest.TestReport(item.nodeid, item.location, {}, "failed", failure, "call")]
-    return [hook.pytest_report_from_serializable(config=config, data=data) for data in json.loads(text)]
+    return [hook.pytest_report_from_serializable(config=config, data=data) for data in pickle.loads(told_bytes)]
