@@ -305,7 +305,7 @@ def leases_are_looked_at_last(patch: Patch) -> None:
 
 def what_is_unanswered_is_shown(patch: Patch) -> None:
     """A reader does not wait for the change that it shows."""
-    patch.setattr(replicate.Replication, "wait", lambda self, job, key, number: False)
+    patch.setattr(replicate.Replication, "wait", lambda self, job, key, number, until_ms: False)
     right = memory.MemoryStore.read
     patch.setattr(memory.MemoryStore, "read", lambda self, key: Reading(right(self, key).entry, True))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import msgspec
-
 from understudy.model.commit import Commit, Creation, Outcome
 from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
@@ -30,10 +28,8 @@ class Cluster:
         self.world.run_for(ms)
 
     def join(self, name: str, zone: str = "") -> None:
-        before = self.world.settings
-        self.world.settings = msgspec.structs.replace(before, zone=zone or before.zone)
+        self.world.zones[name] = zone or self.world.settings.zone
         self.world.add(name).start()
-        self.world.settings = before
 
     def create(self, count: int, at: str) -> None:
         """Sessions whose primary is there, and wait until they are answered."""

@@ -409,6 +409,15 @@ def test_who_is_named_primary_by_anothers_copy_waits_for_the_asking() -> None:
     assert (entry.role, entry.location, shown(entry)) == (Role.BACKUP, COPY.location, {"x": b"2"})
 
 
+def test_who_is_named_primary_keeps_what_nobody_was_answered_for() -> None:
+    """S28: a hand-over that never came names us: a change that a worker still waits for here is not taken back."""
+    named = at_reign(SUCCESSOR, 9, "a", ("b",))
+    unanswered, lives = frozenset(SECOND.context.values()), frozenset({LIVES["a"]})
+    outcome, entry = stepped_down(SECOND, whole(named, NOW_MS), "a", unanswered, lives, NOW_MS)
+    assert outcome is Outcome.UNCHANGED and entry is not None
+    assert all(entry.context[i] >= n for i, n in SECOND.context.items())
+
+
 # --- contributed, released ------------------------------------------------------------------------------------------
 
 

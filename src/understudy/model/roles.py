@@ -215,6 +215,10 @@ def stepped_down(
         return Outcome.STORED, _tombstone(entry, whole, now_ms)
     if location.epoch < entry.epoch or (location.epoch == entry.epoch and entry.role is not Role.BACKUP):
         return Outcome.REFUSED, entry
+    if role_at(member, location) is Role.PRIMARY:
+        # Named as primary by somebody else's copy: of an old life of ours, or of a hand-over that never came. Workers
+        # wait here for what nobody was answered for: all data is kept, and the asking decides.
+        return Outcome.UNCHANGED, with_merged(entry, whole, now_ms)
     lacking = {
         s.dot
         for siblings in entry.attributes.values()
@@ -233,9 +237,6 @@ def stepped_down(
         )
     else:
         entry = with_merged(entry, whole, now_ms)
-    if role_at(member, location) is Role.PRIMARY:
-        # Named as primary by somebody else's copy: an old life of ours; keep the data, let the asking decide.
-        return Outcome.UNCHANGED, entry
     return Outcome.STORED, msgspec.structs.replace(placed(entry, member, location), number=0)
 
 

@@ -39,7 +39,8 @@ class MemoryStore:
         bytes_max: limit of what the entries take, estimated.
         clock: the store clock, in milliseconds, above 0.
         member: this member's name, for the check.
-        changed: called after each transaction with each entry that it changed: key, entry before, entry after.
+        changed: called after each transaction with each entry that it changed: key, entry before, entry after; twice
+            for one that was removed and made again.
     """
 
     def __init__(
@@ -154,7 +155,11 @@ class _Writing:
             self._transaction._undo_all()
         elif self._store._changed is not None:
             for key, before in self._transaction._before.items():
-                self._store._changed(key, before, self._transaction.get(key))
+                after = self._transaction.get(key)
+                if before is not None and after is not None and key in self._transaction._removed:
+                    self._store._changed(key, before, None)
+                    before = None
+                self._store._changed(key, before, after)
         if error is None and failure is not None:
             raise failure
 
@@ -167,6 +172,7 @@ class MemoryTransaction:
         self._bytes_max = bytes_max
         self._undo: list[Callable[[], object]] = []
         self._before: dict[Key, Entry | None] = {}
+        self._removed: set[Key] = set()
         self._failure: errors.StoreFull | None = None
         self._first_state: State | None = None
         self._first_owner = contents.owner
@@ -209,6 +215,7 @@ class MemoryTransaction:
             raise errors.StoreFull(f"the store in memory is full: {self._bytes_max} bytes")
         contents.bytes_used += growth_bytes
         if new is None:
+            self._removed.add(key)
             del contents.entries[key]
             self._drop_row(contents.keys, key)
         else:
