@@ -127,16 +127,18 @@ class Faults:
         machine = self._machine(fault)
         machine.crash(with_store=fault.kind is not F.CRASH_EMPTY)
         if self._active == 1 and fault.lasts_ms >= TAKEN_OVER_MS:
-            self._world.later(fault.lasts_ms - TWICE_MS, lambda: self._look_for_primaries(fault, machine))
+            ended_ms = self._ended_ms
+            self._world.later(fault.lasts_ms - TWICE_MS, lambda: self._look_for_primaries(fault, machine, ended_ms))
         self._later(fault, machine.start)
 
-    def _look_for_primaries(self, fault: Fault, machine: Machine) -> None:
-        """Who is gone for so long has been replaced, also where no request asked for that. Looked at twice, because a
+    def _look_for_primaries(self, fault: Fault, machine: Machine, ended_ms: int) -> None:
+        """Who is gone for so long has been replaced, also where no request asked for that; unless there was another
+        fault meanwhile: whoever was restarted waits for those whom it has never met. Looked at twice, because a
         session that is handed over has no primary while the word of that is under way."""
         first = set(self._leaderless())
 
         def again() -> None:
-            alone = self._active == 1 and machine.executor is None
+            alone = self._active == 1 and machine.executor is None and self._ended_ms == ended_ms
             for key in sorted(first.intersection(self._leaderless())) if alone else ():
                 self._tell(f"at {self._world.now_ms} ms, {key.hex()[:6]} has no primary, long after {fault.kind}")
 
