@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Runs a test that is marked ``own_process`` in a fork, which leaves behind nothing that could disturb the next."""
     if item.get_closest_marker("own_process") is None:
         return None
@@ -48,6 +48,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     for report in _reports_of_a_fork(item):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    item.session._setupstate.teardown_exact(nextitem)  # here, too, what the next test shares no folder with ends
     return True
 
 
