@@ -201,7 +201,7 @@ def stepped_down(
 
     If every dot of its own that the successor lacks belongs to a commit that nobody was answered for, the successor's
     entry is taken as it is (the workers repeat those commits there); otherwise both are merged, and the caller passes
-    on what the successor lacks.
+    on what the successor lacks. Where that entry names this very member as primary both are merged and no role changes.
 
     Args:
         unanswered: numbers of this member's commits whose outbox rows are unmarked.
