@@ -1,4 +1,4 @@
-"""Asks the member's agent over its socket, for asyncio: one connection per event loop, read by a task of that loop."""
+"""Asks the member's agent over its socket, for asyncio: one connection per event loop."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
+from typing import Any, cast
 
 from understudy.client import frames
 from understudy.client.agent_link import ENDS_CONNECTIONS, NO_ANSWER, RETRY_S, Connects
-from understudy.errors import AgentUnavailable, FrameError, SessionUnavailable
+from understudy.errors import AgentUnavailable, FormatMismatch, FrameError, SessionUnavailable
 from understudy.protocol.messages import CommitAnswer, FetchAnswer, Reply, Request, TouchRequest
 
 
@@ -65,29 +66,33 @@ class AsyncAgentLink:
             # It may start an agent and wait for it, so it is done in a thread; it happens once in a loop's life.
             opened = await loop.run_in_executor(None, self._starter.connect, deadline_s)
             opened.setblocking(False)
-            reader, writer = await asyncio.open_unix_connection(sock=opened)
+            _, connection = await loop.create_unix_connection(_Connection, sock=opened)
             try:
-                writer.write(frames.hello())
                 async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
-                    frames.welcomed(await _next_body(reader))
-                return _Connection(reader, writer)
-            except (OSError, EOFError, FrameError) as error:
-                writer.close()
+                    await connection.greeted
+                return connection
+            except (OSError, FrameError) as error:
+                connection.end()
                 if time.monotonic() >= deadline_s:
                     raise AgentUnavailable(f"the member's agent does not greet ({error}); see its log") from error
             await asyncio.sleep(RETRY_S)
 
 
-class _Connection:
-    """One connection after its greeting."""
+class _Connection(asyncio.Protocol):
+    """One connection, from the greeting to its end.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    While nobody waits for an answer a request leaves at once. Others gather until the loop has been once around: what
+    so many tasks ask at the same time leaves in one write, and the agent does it in one turn.
+    """
+
+    def __init__(self) -> None:
         self.alive = True
-        self._reader = reader
-        self._writer = writer
+        self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.Transport | None = None
+        self._unread = bytearray()
+        self._unsent: list[bytes] = []
         self._last_number = 0
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._task = asyncio.get_running_loop().create_task(self._read())
 
     async def ask(self, frame: Callable[[int], bytes]) -> Reply:
         """Raises: OSError when the connection ended."""
@@ -101,32 +106,53 @@ class _Connection:
 
     def tell(self, frame: Callable[[int], bytes]) -> int:
         """Send without waiting. Raises: OSError."""
-        if not self.alive or self._writer.is_closing():
+        if not self.alive:
             raise ConnectionError("the agent has gone")
         self._last_number += 1
-        self._writer.write(frame(self._last_number))
+        if self._waiting and not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(frame(self._last_number))
+        if not self._waiting:
+            self._flush()
         return self._last_number
 
-    def end(self) -> None:
-        if self.alive:
-            self.alive = False
-            self._task.cancel()
-            self._writer.close()
-            for answer in self._waiting.values():
-                if not answer.done():
-                    answer.set_exception(ConnectionError("the agent has gone"))
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing comes any more: everybody who waits asks again elsewhere."""
+        if not self.alive:
+            return
+        self.alive = False
+        if self._transport is not None:
+            self._transport.close()
+        awaited: tuple[asyncio.Future[Any], ...] = (self.greeted, *self._waiting.values())
+        for answer in awaited:
+            if not answer.done():
+                answer.set_exception(error or ConnectionError("the agent has gone"))
 
-    async def _read(self) -> None:
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and self.alive and self._transport is not None:
+            self._transport.write(b"".join(unsent))
+
+    # --- asyncio's ---------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not of that class
+        self._transport.write(frames.hello())
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += data
         try:
-            while True:
-                reply = frames.replied(await _next_body(self._reader))
+            for body in frames.taken(self._unread):
+                if not self.greeted.done():
+                    frames.welcomed(body)
+                    self.greeted.set_result(None)
+                    continue
+                reply = frames.replied(body)
                 answer = self._waiting.get(reply.request)
                 if answer is not None and not answer.done():
                     answer.set_result(reply)
-        except (OSError, EOFError, FrameError):
-            self.end()
+        except (FormatMismatch, FrameError) as error:
+            self.end(error)
 
-
-async def _next_body(reader: asyncio.StreamReader) -> bytes:
-    """Raises: EOFError (which ``IncompleteReadError`` is), OSError, FrameError."""
-    return await reader.readexactly(frames.body_bytes(await reader.readexactly(frames.LENGTH_BYTES)))
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end()

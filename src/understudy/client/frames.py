@@ -41,12 +41,26 @@ def hello() -> bytes:
     return framed(Hello(limits.FORMAT_VERSION, os.getpid()))
 
 
-def body_bytes(header: bytes) -> int:
+def body_bytes(header: bytes | bytearray) -> int:
     """How long the frame's body is. Raises: FrameError beyond the limit."""
     length = int.from_bytes(header, "big")
     if length > limits.FRAME_BYTES_MAX:
         raise FrameError(f"the agent sent a frame of {length} bytes; the most is {limits.FRAME_BYTES_MAX}")
     return length
+
+
+def taken(buffer: bytearray) -> list[bytes]:
+    """The bodies of the frames that have come completely, taken out of ``buffer``. Raises: FrameError."""
+    bodies, at = [], 0
+    while len(buffer) - at >= LENGTH_BYTES:
+        body_at = at + LENGTH_BYTES
+        end = body_at + body_bytes(buffer[at:body_at])
+        if end > len(buffer):
+            break
+        bodies.append(bytes(buffer[body_at:end]))
+        at = end
+    del buffer[:at]
+    return bodies
 
 
 def welcomed(body: bytes) -> Welcome:
