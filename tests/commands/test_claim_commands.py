@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from tests.commands.transcript import START_MS, STEP_MS, Turns, sent, told, writing
-from tests.making import CHOOSERS, KEY, backup_of, new_session, proxy
+from tests.making import CHOOSERS, IDLE_MS, KEY, backup_of, new_session, proxy
 
 from understudy.model.entry import Promise, Role
 from understudy.protocol import commands as c
@@ -95,6 +95,18 @@ def test_the_backups_own_request_claims_too() -> None:
     a = Turns("b", "c", entries={KEY: COPY})
     a.wait(300, hearing=("c",))
     assert {to for to, _ in sent(a.asked(FETCH), m.Ask)} == {"b", "c"}
+
+
+@pytest.mark.parametrize(("idle_ms", "claims"), [(0, True), (IDLE_MS - 1, True), (IDLE_MS, False)])
+def test_what_its_primary_has_expired_is_not_claimed(idle_ms: int, claims: bool) -> None:
+    """S44: its answer "unknown" came before the word of the expiry. Where our copy's time is over as well, nobody asks
+    to become primary, who could only expire it again: it is dropped, and the request goes on without it."""
+    a = Turns("b", "c", entries={KEY: backup_of(new_session(1, "b", ("a",), START_MS - idle_ms))})
+    a.asked(FETCH)
+    commands = a.hears("b", m.Fetched(1, m.FetchAnswer(m.FetchOutcome.UNKNOWN)))
+    assert bool(sent(commands, m.Ask)) == claims
+    assert (KEY in a.entries) == claims
+    assert bool(sent(commands, m.Locate)) != claims
 
 
 def test_the_silent_primary_is_waited_for_until_it_is_suspect_and_no_longer() -> None:

@@ -54,7 +54,7 @@ class Router:
             return Hop(Way.PASS_ON, job.relay)
         if primary != me and self._answers(job, primary):
             return Hop(Way.PASS_ON, primary)
-        if entry.has_data:
+        if entry.has_data and not self._is_over(job, entry):
             first = next((b for b in entry.backups if b == me or self._answers(job, b)), me)
             if first == me or job.hops >= limits.LOCATE_HOPS_MAX:
                 return Hop(Way.CLAIM)
@@ -65,6 +65,11 @@ class Router:
         if any(self._members.is_reachable(name) and name not in job.denied for name in (primary, *entry.backups)):
             return Hop(Way.LATER)
         return Hop(Way.LOCATE)
+
+    def _is_over(self, job: Job, entry: Entry) -> bool:
+        """Its primary knows nothing, and its time is over here, too: it has expired, and the word of that is on its
+        way. Who became primary of it could only expire it once more."""
+        return entry.primary in job.denied and entry.expired(self._core.now_ms)
 
     def is_disproved(self, job: Job, location: Location) -> bool:
         """True when each member that is named as a holder has said that it knows nothing, or is this one, which does
