@@ -49,8 +49,12 @@ VALUE_DEPTH_MAX = 32
 """Nesting of one value; below the interpreter's recursion limit in every worker kind."""
 SIBLINGS_MAX = 64
 """Concurrent values kept side by side for one attribute; more than members could have written in one partition."""
-RECENT_COMMITS_MAX = 16
-"""Commit ids an entry remembers: more than the commits of one session that can be unanswered at once in practice."""
+RECENT_COMMITS_MAX = 64
+"""Commit ids an entry remembers: more than the commits of one session while one of them waits for a new agent."""
+RECENT_COMMITS_KEPT = 16
+"""Of those after a pause, so that sessions at rest, which are most, are small."""
+RECENT_PAUSE_MS = 10_000
+"""Without any use: longer than a worker repeats a commit (``agent_timeout_ms`` and ``commit_timeout_ms``, 5 s)."""
 CONTEXT_INCARNATIONS_MAX = 64
 """Incarnations in one entry's context, where each attribute was written lately: those below, and the members' own."""
 CONTEXT_FINISHED_FROM = 16

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from tests.commands.transcript import START_MS, STEP_MS, Turns, sent, told, writing
-from tests.making import CHOOSERS, IDLE_MS, KEY, backup_of, new_session, proxy
+from tests.making import CHOOSERS, IDLE_MS, KEY, LIVES, backup_of, new_session, proxy
 
 from understudy.model.entry import Promise, Role
 from understudy.protocol import commands as c
@@ -95,6 +95,17 @@ def test_the_backups_own_request_claims_too() -> None:
     a = Turns("b", "c", entries={KEY: COPY})
     a.wait(300, hearing=("c",))
     assert {to for to, _ in sent(a.asked(FETCH), m.Ask)} == {"b", "c"}
+
+
+def test_a_claim_does_not_go_back_to_who_passed_it_on() -> None:
+    """S22: c comes first in the list that a knows, but has been released since: it names a, which asks at once. Else
+    each would name the other until the request is given up (profile one, seed 61027)."""
+    a = Turns("b", "c", "d", entries={KEY: backup_of(new_session(1, "b", ("c", "a"), START_MS))})
+    a.on(c.PeerLost("b", LIVES["b"]))
+    commands = a.hears("c", m.Fetch(9, KEY, {}, 1, "b"))
+    assert asked_by(commands) == []
+    assert {to for to, _ in sent(commands, m.Ask)} == {"c", "d"}
+    assert asked_by(a.hears("d", m.Fetch(8, KEY, {}, 1, "b"))) == [("c", "b")], "which d may not know of"
 
 
 @pytest.mark.parametrize(("idle_ms", "claims"), [(0, True), (IDLE_MS - 1, True), (IDLE_MS, False)])

@@ -157,6 +157,31 @@ def test_where_as_many_are_gone_as_are_left_nobody_is_given_up() -> None:
     assert c.Change(KEY, c.DropLost(proxy("b", ("c",)).epoch)) in swept(a, "c")
 
 
+def test_who_does_not_come_first_looks_a_second_time() -> None:
+    """S29: c comes before a in the list that a knows. If b had released c and the word of that is lost with b, then c
+    holds nothing, and no request need ask: a does not wait for it for ever (profile one, seed 61027)."""
+    held = backup_of(new_session(1, "b", ("c", "a"), START_MS))
+    second = c.Scan(c.ScanKind.MEMBER, c.Recheck("b", is_second=True), member="b")
+    a = Turns("b", "c", entries={KEY: held})
+    lost(a)
+    assert swept(a) == [c.Read((KEY,), c.Recheck("b"))]
+    delay_ms = a.settings.sweep_delay_ms
+    commands = a.wait(delay_ms, hearing=("c",))
+    assert commands.count(second) == 1
+    assert sent(a.on(c.Scanned(second, (KEY,), False)), m.Ask)
+    assert second not in a.wait(2 * delay_ms, hearing=("c",))
+
+
+def test_who_has_come_back_is_not_looked_at_a_second_time() -> None:
+    """S26: its new life compares what it holds."""
+    a = Turns("b", "c", entries={KEY: backup_of(new_session(1, "b", ("c", "a"), START_MS))})
+    lost(a)
+    swept(a)
+    a.on(c.PeerFound("b", 999))
+    looks = [x for x in a.wait(a.settings.sweep_delay_ms, hearing=("c",)) if isinstance(x, c.Scan)]
+    assert c.Scan(c.ScanKind.MEMBER, c.Recheck("b", is_second=True), member="b") not in looks
+
+
 def test_a_swept_session_whose_primary_is_heard_is_left_alone() -> None:
     """S31: b, another's backup, was lost: whoever is not its primary does nothing."""
     held = backup_of(new_session(1, "c", ("a", "b"), START_MS))

@@ -68,6 +68,13 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("links", 50055, id="S11: a renewal whose cookie came after that of a later login, rightly void"),
         pytest.param("", 487, id="S28: a change that was taken back was answered with the number of the next one"),
         pytest.param("", 4170, id="S34: who never got the hand-over to it asked for that same reign for ever"),
+        pytest.param("old", 52021, id="S44: who was told by its primary that a session is over expired it once more"),
+        pytest.param(
+            "rendezvous", 60046, id="S44: the word of an expiry was lost, and its copy had no primary, rightly"
+        ),
+        pytest.param("one", 61027, id="S22: two holders each passed the claim on to the other, which came first"),
+        pytest.param("one", 61162, id="S23: a commit was repeated when its id had been forgotten, and done twice"),
+        pytest.param("one", 61243, id="S12: a login that waited for no backup was lost with its cookie, rightly"),
         pytest.param("chaos", 3038, id="S44: an expired copy of a session whose other holders have lost their stores"),
     ],
 )

@@ -207,11 +207,17 @@ def test_a_repeated_commit_is_applied_once() -> None:
 
 
 def test_an_entry_remembers_a_bounded_number_of_commits() -> None:
-    """The oldest ids leave; the newest are kept in order."""
+    """S23: those of the seconds in which one of them may wait for a new agent; the oldest ids leave, and after a pause
+    all but the last few."""
     entry = LIVE
-    for number in range(2, 40):
-        entry = after(entry, sets(number, x=b"%d" % number), number)
-    assert entry.recent == tuple(commit_id(n) for n in range(40 - limits.RECENT_COMMITS_MAX, 40))
+    for number in range(2, 100):
+        entry = after(entry, sets(number, x=b"%d" % number), number, now_ms=1_000 + 10 * number)
+    assert entry.recent == tuple(commit_id(n) for n in range(100 - limits.RECENT_COMMITS_MAX, 100))
+    used_ms = entry.times.accessed_ms
+    soon = after(entry, sets(100, x=b"y"), 100, now_ms=used_ms + limits.RECENT_PAUSE_MS - 1)
+    assert soon.recent == (*entry.recent[1:], commit_id(100))
+    late = after(entry, sets(100, x=b"y"), 100, now_ms=used_ms + limits.RECENT_PAUSE_MS)
+    assert late.recent == (*entry.recent[1 - limits.RECENT_COMMITS_KEPT :], commit_id(100))
 
 
 def test_of_two_conditional_commits_that_read_the_same_one_wins() -> None:

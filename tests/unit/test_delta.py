@@ -67,9 +67,10 @@ def test_changes_that_travel_one_by_one_give_the_entry() -> None:
 
 
 def test_of_commit_ids_those_travel_that_the_copy_lacks() -> None:
-    """S16: it remembers as many as the primary all the same, also when a delta skips one, comes late, or again."""
+    """S16: it remembers as many as the primary all the same, also when a delta skips one, comes late, or again, or when
+    the primary forgets many at once after a pause."""
     entry, copy = BASE, BACKUP
-    for number in range(2, 60, 2):
+    for number in range(2, 100, 2):
         known = entry.recent[-1]
         second = after(after(entry, sets(number, x=b"v"), number), sets(number + 1, y=b"v"), number + 1)
         first_delta, delta = (
@@ -79,6 +80,10 @@ def test_of_commit_ids_those_travel_that_the_copy_lacks() -> None:
         entry, copy = second, with_merged(copy, delta, 1_000)
         assert copy == backup_of(entry) == with_merged(with_merged(copy, first_delta, 1_000), delta, 1_000)
     assert len(copy.recent) == limits.RECENT_COMMITS_MAX
+    late_ms = 1_000 + limits.RECENT_PAUSE_MS
+    late = after(entry, sets(100, x=b"v"), 100, now_ms=late_ms)
+    copy = with_merged(copy, delta_since(late, entry.context, late_ms, entry.recent[-1]), late_ms)
+    assert copy == backup_of(late) and len(copy.recent) == limits.RECENT_COMMITS_KEPT
 
 
 def test_a_deletion_travels_as_a_name_that_is_missing() -> None:

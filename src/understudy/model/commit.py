@@ -227,7 +227,7 @@ def applied(entry: Entry, commit: Commit, stamp: Stamp) -> tuple[Outcome, Entry]
     context = {**entry.context, stamp.incarnation: stamp.number}
     if commit.ends:
         return Outcome.COMMITTED, msgspec.structs.replace(
-            ended(entry, stamp.now_ms), context=context, recent=_with_id(entry, commit), number=stamp.number
+            ended(entry, stamp.now_ms), context=context, recent=_with_id(entry, commit, stamp), number=stamp.number
         )
     sets, times = _secret_sets(entry, commit, stamp)
     kept = {name: value for name, value in entry.attributes.items() if name not in commit.deletes}
@@ -240,7 +240,7 @@ def applied(entry: Entry, commit: Commit, stamp: Stamp) -> tuple[Outcome, Entry]
         entry,
         context=context,
         attributes=attributes,
-        recent=_with_id(entry, commit),
+        recent=_with_id(entry, commit, stamp),
         times=times,
         number=stamp.number,
     )
@@ -298,8 +298,11 @@ def _with_sets(attributes: Attributes, sets: dict[str, bytes], stamp: Stamp, rei
     return result
 
 
-def _with_id(entry: Entry, commit: Commit) -> tuple[bytes, ...]:
-    return (*entry.recent[1 - limits.RECENT_COMMITS_MAX :], commit.id)
+def _with_id(entry: Entry, commit: Commit, stamp: Stamp) -> tuple[bytes, ...]:
+    """The ids of the commits that may come again: many while the session is in use, a few once it has rested."""
+    has_rested = stamp.now_ms >= entry.times.accessed_ms + limits.RECENT_PAUSE_MS
+    kept = limits.RECENT_COMMITS_KEPT if has_rested else limits.RECENT_COMMITS_MAX
+    return (*entry.recent[1 - kept :], commit.id)
 
 
 def _exceeds(attributes: Attributes, stamp: Stamp) -> bool:

@@ -85,8 +85,9 @@ Claims (``route``)
     No request waits until a member is called dead. Where the primary is gone or suspect, or has left this request
     without an answer for ``claim_ms`` and two heartbeats too, the request goes to the first living holder, with the
     name of the primary that it is claimed from. That one relays to the primary while it hears it itself, and otherwise
-    asks, at once. Where one member alone does not hear a primary, the others say so, and requests go through them. A
-    link that comes and goes is given a little more time at each return, so that primaryships do not bounce for ever.
+    asks, at once; it never passes a claim back, for lists may differ. Where one member alone does not hear a primary,
+    the others say so, and requests go through them. A link that comes and goes is given a little more time at each
+    return, so that primaryships do not bounce for ever.
 
 Read leases (``readers``)
     Under DeltaManager every member holds everything, and shows in place what its copy holds while a *read lease* of the
@@ -168,8 +169,10 @@ Sweeps (``sweep``)
     Work on many sessions is a ``Scan`` of one of the store's lists, a bounded number of entries each, between the
     requests, and goes on only when most of what it began is finished: what names a lost member (promote, choose a
     backup, drop a proxy whose holders are all gone), what lacks a backup, what is due to expire, what a leaving member
-    hands over. Only a primary expires a session. A backup whose time seems over asks; it never decides. One that was
-    used after its primary had expired it says so, and is promoted. Uses are told in batches, but at once where a
+    hands over. The first living holder takes over what a lost member led; the others look a second time, because it may
+    have been released with words that were lost. Only a primary expires a session. A backup whose time seems over asks;
+    it never decides. (Where its primary knows nothing of it, that has decided.) One that was used after its primary had
+    expired it says so, and is promoted. Uses are told in batches, but at once where a
     session may be about to expire. (Times travel as ages, and a receiver adds how long they were under way, which
     heartbeats have taught it: what lay before a member that stood still is no news of use.)
 

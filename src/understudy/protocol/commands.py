@@ -187,6 +187,8 @@ class Recheck(Struct, frozen=True, gc=False):
     """Look at everything that names a member which was lost, came back or leaves."""
 
     member: str
+    is_second: bool = False
+    """Whoever comes first has had its time to take these over."""
 
 
 class Protect(Struct, frozen=True, gc=False):

@@ -55,7 +55,7 @@ class Job:
         """Members that were asked and said nothing for ``claim_ms``: unless they are heard, others are asked."""
         self.relay = ""
         self.denied: set[str] = set()
-        """Members that said that they hold nothing."""
+        """Members that said that they hold nothing, or that somebody else comes before them."""
         self.hinted: set[str] = set()
         """Members that were asked because they may well hold it."""
         self.located: dict[str, Located] = {}
@@ -99,11 +99,14 @@ class Jobs:
         """Answers to commits of other members: one that comes again is answered again, whatever has happened since."""
 
     def new(self, origin: c.Ticket | Remote, request: Request, hops: int = 0, claims: str = "") -> Job:
-        """Open a job; ``claims``: a member that its sender had no answer from."""
+        """Open a job; ``claims``: a member that its sender had no answer from. Who passes a claim on does not take the
+        session over itself, whatever an older list says of it."""
         now = self._core.now_ms
         job = Job(self._core.next_id(), origin, request, hops, now, now + self._core.settings.commit_timeout_ms)
         if claims:
+            assert isinstance(origin, Remote)
             job.unanswered.add(claims)
+            job.denied.add(origin.sender)
         self.open[job.id] = job
         self._by_origin[origin] = job.id
         return job

@@ -42,6 +42,7 @@ class Sweeps:
         self._inquiries = inquiries
         self._comparisons = comparisons
         self._recheck_ms: dict[str, int] = {}
+        self._second_ms: dict[str, int] = {}
         self._reap_ms = 0
         self._orphans: dict[bytes, int] = {}
         self._ages: dict[str, dict[bytes, int]] = {}
@@ -111,7 +112,10 @@ class Sweeps:
             self._replication.protect(key, entry)
 
     def rechecked(self, key: bytes, purpose: c.Recheck, entry: Entry | None) -> None:
-        """One entry that names a lost, returned or leaving member ("" is a retry of an inquiry)."""
+        """One entry that names a lost, returned or leaving member ("" is a retry of an inquiry).
+
+        The first living holder takes over; another one when a second look finds that it has not.
+        """
         if entry is None or entry.ended:
             return
         name = purpose.member
@@ -132,8 +136,11 @@ class Sweeps:
             if (name != entry.primary and name) or self._hands_over(name):
                 return
             listed = [b for b in entry.backups if b == self._core.me or self._members.is_alive(b)]
-            if not listed or listed[0] == self._core.me:
+            if not listed or listed[0] == self._core.me or purpose.is_second:
                 self._inquiries.begin(key)
+            elif name:
+                # It may have been released since, and the word of that been lost with the primary.
+                self._second_ms.setdefault(name, self._core.now_ms + self._core.settings.sweep_delay_ms)
         elif self._members.in_minority or self._members.may_be_cut_off:
             if name:
                 self.recheck_later(name)  # they may all be on the other side
@@ -283,6 +290,10 @@ class Sweeps:
         due_names = [name for name, due_ms in self._recheck_ms.items() if now >= due_ms]
         for name in due_names:
             self.recheck_now(name)
+        for name in [name for name, due_ms in self._second_ms.items() if now >= due_ms]:
+            del self._second_ms[name]
+            if not self._members.is_reachable(name):
+                self._core.emit(c.Scan(c.ScanKind.MEMBER, c.Recheck(name, is_second=True), member=name))
         if due_names:
             # A proxy is listed by its primary alone: these may have been the backups of one that was lost before.
             for member in self._members.all():
@@ -307,7 +318,7 @@ class Sweeps:
 
     def deadline_ms(self) -> int:
         soonest_ms = self._reap_ms
-        for due_ms in self._recheck_ms.values():
+        for due_ms in (*self._recheck_ms.values(), *self._second_ms.values()):
             soonest_ms = min(soonest_ms, due_ms)
         if self._members.leaving and not self.drained and not self._leave_scanning:
             soonest_ms = min(soonest_ms, self._leave_ms)

@@ -309,7 +309,7 @@ class User:
         ledger.key = opened.key
         written = ledger.register("t0").write(request.began_ms)
         ledger.answered("t0", written, self.world.now_ms, opened.protected)
-        ledger.cookie(cookie)
+        ledger.cookie(cookie).is_sure = opened.protected
         self.cookie, self.ledger = cookie, ledger
         self.ledgers.append(ledger)
 
@@ -336,6 +336,7 @@ class User:
         if visit.wrote:
             ledger.changed(request.cookie, request.changes_ms, where)
         protected = _protected(request)
+        ledger.cookie(request.cookie).is_sure |= protected
         # What a writing request was shown may be older than what its commit found; its answer speaks of the latter.
         if request.opened_protected if visit.wrote else protected:
             ledger.shown(request.values, request.began_ms, now)
@@ -355,7 +356,7 @@ class User:
             ledger.protected_writes += protected
             ledger.ended(now)
         if cookie and cookie.partition(".")[0] != request.cookie.partition(".")[0]:
-            ledger.cookie(cookie)
+            ledger.cookie(cookie).is_sure |= protected
             if protected:
                 ledger.cookie(request.cookie).replaced(now, fenced=request.operation.kind is KIND.LOGIN)
                 ledger.protected_writes += 1

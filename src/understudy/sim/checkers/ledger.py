@@ -49,12 +49,14 @@ class Calm:
 class Cookie:
     """One id of the session."""
 
-    __slots__ = ("born_in_login", "born_ms", "fenced_ms", "replaced_ms", "tried_fenced_ms", "tried_ms")
+    __slots__ = ("born_in_login", "born_ms", "fenced_ms", "is_sure", "replaced_ms", "tried_fenced_ms", "tried_ms")
 
     def __init__(self, born_ms: int, born_in_login: bool) -> None:
         self.born_ms = born_ms
         self.born_in_login = born_in_login
         """A login was under way that came with another id: it may have replaced this one in the same millisecond."""
+        self.is_sure = False
+        """It came with a protected answer, or got one: the member that had minted it may be lost."""
         self.tried_ms: int | None = None
         """A rotation that may have replaced it began then."""
         self.tried_fenced_ms: int | None = None
@@ -227,7 +229,7 @@ class Ledger:
         if self.end_tried_ms is not None or self._may_be_expired(now_ms):
             if self.promises.nothing_lost:
                 self.ended(now_ms)
-        elif self.is_sure and self.promises.nothing_lost:
+        elif self.is_sure and state.is_sure and self.promises.nothing_lost:
             self._tell(f"{where}: {self.name} was not found, which nobody has ended")
 
     def lost(self, entry: Entry | None) -> Iterator[str]:

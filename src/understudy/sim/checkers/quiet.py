@@ -10,6 +10,9 @@ from understudy.protocol.placement import Candidate, chosen, rendezvous
 from understudy.protocol.shares import DIFFERENCE_MIN
 from understudy.sim.world import Machine, World
 
+NOTICED_MS = 2_000
+"""By then a backup has looked at what is due, and has asked its primary."""
+
 
 def unready(world: World) -> Iterator[str]:
     """Machines that are not what they should be."""
@@ -61,10 +64,17 @@ def leaderless(world: World, keys: Iterable[bytes]) -> Iterator[bytes]:
     """Sessions of which a machine that runs holds a copy, and none that runs is primary."""
     machines = [machine for machine in world.machines.values() if machine.is_up]
     for key in keys:
-        entries = [entry for machine in machines if (entry := machine.store.read(key).entry) is not None]
-        live = [(entry.role, entry.backups) for entry in entries if entry.has_data]
-        if live and not any(entry.ended for entry in entries) and all(role is not Role.PRIMARY for role, _ in live):
+        held = [(machine, entry) for machine in machines if (entry := machine.store.read(key).entry) is not None]
+        live = [(machine, entry) for machine, entry in held if entry.has_data and not _is_just_over(machine, entry)]
+        if live and not any(entry.ended for _, entry in held) and all(e.role is not Role.PRIMARY for _, e in live):
             yield key
+
+
+def _is_just_over(machine: Machine, copy: Entry) -> bool:
+    """Its time is over, and its primary may have expired it: the word of that may have been lost on the way here."""
+    return (
+        copy.role is Role.BACKUP and copy.expired(machine.now_ms()) and not copy.expired(machine.now_ms() - NOTICED_MS)
+    )
 
 
 def unequal(world: World, keys: Iterable[bytes]) -> Iterator[str]:
