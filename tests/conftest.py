@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
+from tests.patience import TEST_S_MAX
 
 SYSTEM = Path(__file__).parent / "system"
-SYSTEM_TIMEOUT_S = 300
-"""A system test starts processes and waits for real leases; on two busy cores that may take minutes, never more."""
-
-OWN_PROCESS_S = 100
+OWN_PROCESS_S = 500
 """Less than the time limit of a test, which only this process has."""
 
 # The same examples in every run, and no judgement of speed: a test fails because the code is wrong, not because the
@@ -35,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if SYSTEM in item.path.parents:
             item.add_marker(pytest.mark.system)
             if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(SYSTEM_TIMEOUT_S))
+                item.add_marker(pytest.mark.timeout(TEST_S_MAX))
     items.sort(key=lambda item: SYSTEM in item.path.parents)
 
 

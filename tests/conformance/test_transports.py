@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +11,10 @@ from typing import Protocol, TypeVar
 
 import pytest
 import uvloop
+from tests.patience import PATIENCE_S
 
 from understudy.config.parse import Address
+from understudy.demo.doors import HOST, free_ports
 from understudy.transport import Peer, Transport
 from understudy.transport.direct import DirectPaths
 from understudy.transport.memory import MemoryNetwork
@@ -24,10 +25,10 @@ pytestmark = pytest.mark.own_process
 """zenoh 1.10 now and then panics within where routers of one process come and go, as only tests have them; from then on
 two routers of that process may not link at all."""
 _Result = TypeVar("_Result")
+LINK_LEASE_MS = 120_000
+"""A member that is starved is not taken for one that is gone. (Those that a test stops have the default.)"""
 LINK_S = 8.0
 """Much more than two zenoh routers on loopback take to see each other."""
-WAIT_S = 20.0
-"""Only a test that fails waits so long."""
 
 
 class Recorder:
@@ -119,6 +120,7 @@ class ZenohNet:
             listen=self._free.pop() if self._free else free_address(),
             seeds=[self.seed],
             link_keys=keys or self._keys,
+            link_lease_ms=LINK_LEASE_MS,
             format_version=version,
             tls=self.tls,
         )
@@ -132,7 +134,7 @@ class ZenohNet:
         return self.make(name, incarnation)
 
     def until(self, holds: Callable[[], bool]) -> None:
-        assert self.came(holds, WAIT_S), "it does not come true"
+        assert self.came(holds, PATIENCE_S), "it does not come true"
 
     def came(self, holds: Callable[[], bool], wait_s: float) -> bool:
         with self._told:
@@ -186,7 +188,7 @@ class DirectNet:
 
     def soon(self, holds: Callable[[], bool]) -> None:
         """Until something holds of which no listener is told."""
-        until_s = time.monotonic() + WAIT_S
+        until_s = time.monotonic() + PATIENCE_S
         while not self.in_loop(holds):
             assert time.monotonic() < until_s, "it does not come true"
 
@@ -194,7 +196,7 @@ class DirectNet:
         async def run() -> _Result:
             return call()
 
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(WAIT_S)
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(PATIENCE_S)
 
     def close(self) -> None:
         for transport in self._made:
@@ -228,14 +230,12 @@ class InLoop:
         async def run() -> None:
             call()
 
-        asyncio.run_coroutine_threadsafe(run(), self._loop).result(WAIT_S)
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(PATIENCE_S)
 
 
 def free_address() -> str:
     """Gives a loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"{HOST}:{free_ports(1)[0]}"
 
 
 @pytest.fixture(

@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
 from tests.system.cluster import Cluster, free_ports
 
 from understudy.demo.cluster import HOST, answers
 
-SECONDS = 20.0
 PACKAGES = {"haproxy": "haproxy", "nginx": "nginx-light", "apache": "apache2", "caddy": "caddy"}
 PROGRAMS = {"haproxy": "haproxy", "nginx": "nginx", "apache": "apache2", "caddy": "caddy"}
 KINDS = tuple(PROGRAMS)
@@ -80,7 +80,7 @@ class Balancer:
             self._process = subprocess.Popen(
                 self._command(), env=self._environment, stdout=output, stderr=output, start_new_session=True
             )
-        deadline_s = time.monotonic() + SECONDS
+        deadline_s = time.monotonic() + PATIENCE_S
         while not answers(self.port):
             assert self._process.poll() is None and time.monotonic() < deadline_s, (
                 f"it does not answer\n{self.output()}"
@@ -92,7 +92,7 @@ class Balancer:
         assert self._process is not None
         self._process.terminate()
         try:
-            self._process.wait(SECONDS)
+            self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

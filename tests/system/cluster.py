@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE_S, PATIENT
+
 from understudy.demo import processes
 from understudy.demo.browser import TIMEOUT_S, Answer, Browser
 from understudy.demo.cluster import Cluster, ClusterError, Place
@@ -43,7 +45,8 @@ def sessions_cluster(
     names: Iterable[str] = ("a", "b", "c"), places: Mapping[str, Place] | None = None, **variables: str
 ) -> Cluster:
     """A cluster, not yet started, that serves ``sessions_app`` with these settings."""
-    return Cluster(APPLICATION, names, environment=variables, arguments=("--pythonpath", str(HERE)), places=places)
+    arguments = ("--pythonpath", str(HERE))
+    return Cluster(APPLICATION, names, environment=PATIENT | variables, arguments=arguments, places=places)
 
 
 def wait_protected(cluster: Cluster, names: Iterable[str]) -> None:
@@ -191,6 +194,6 @@ def check_store(cluster: Cluster, name: str) -> None:
         cwd=cluster.base,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert result.returncode == 0, f"understudy check on {name}: {result.stdout}{result.stderr}"

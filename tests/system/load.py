@@ -22,14 +22,13 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from tests.patience import PATIENCE_S
 from tests.system.account import Account
 
 from understudy.demo.browser import Answer, Browser
 from understudy.demo.cluster import Cluster
 from understudy.errors import UnderstudyError
 
-TIMEOUT_S = 4.0
-"""A visitor who has waited so long goes elsewhere: longer than any commit waits."""
 READS = 0.25
 """Share of requests that only look."""
 ENDED_TRIED = 0.1
@@ -207,7 +206,7 @@ class _Visitor:
         self.sessions = self.ended = 0
         self.account = Account(self.user)
         self._load, self._chance = load, chance
-        self._browser = Browser(timeout_s=TIMEOUT_S)
+        self._browser = Browser(timeout_s=PATIENCE_S)
         self._first = load.members[number % len(load.members)]
         self._number = 0
         self._past: tuple[str, Account] | None = None
@@ -243,7 +242,7 @@ class _Visitor:
             self._log_in(self._first if self._first in choices and not self.sessions else member)
         elif self._past is not None and chance < ENDED_TRIED:
             cookie, account = self._past
-            self._look(Browser(cookie=cookie, timeout_s=TIMEOUT_S), member, account)
+            self._look(Browser(cookie=cookie, timeout_s=PATIENCE_S), member, account)
         elif self._load.logouts and len(self.account.acknowledged) >= NUMBERS_MAX:
             self._log_out(member)
         elif chance > 1 - READS:
@@ -254,7 +253,7 @@ class _Visitor:
     def _log_in(self, member: str) -> None:
         answer = self._ask(self._browser, member, "/login", name=self.user)
         if answer is None or not answer.protected:
-            self._browser = Browser(timeout_s=TIMEOUT_S)  # nothing was promised: begin anew
+            self._browser = Browser(timeout_s=PATIENCE_S)  # nothing was promised: begin anew
             return
         self.account = Account(self.user)
         self.sessions += 1
@@ -270,7 +269,7 @@ class _Visitor:
             self._past = (cookie, self.account)
             self.ended += 1
         self.account = Account(self.user)
-        self._browser = Browser(timeout_s=TIMEOUT_S)
+        self._browser = Browser(timeout_s=PATIENCE_S)
 
     def _push(self, member: str) -> None:
         self._number += 1

@@ -18,6 +18,8 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 
+from tests.patience import PATIENCE_S
+
 from understudy.demo.cluster import Place
 
 ADDRESS = "198.18.0.{}"
@@ -25,7 +27,6 @@ PREFIX_BITS = 24
 TOOLS = ("ip", "nsenter", "unshare")
 FILTERS = ("iptables", "iptables-legacy")
 """The first that works is used: whether a kernel has the tables of the one or of the other differs."""
-COMMAND_S_MAX = 20
 
 
 class Network:
@@ -172,7 +173,7 @@ class Network:
         try:
             subprocess.run(
                 [*self._entering(keeper), *command],
-                input=given.encode(), check=True, capture_output=True, timeout=COMMAND_S_MAX,
+                input=given.encode(), check=True, capture_output=True, timeout=PATIENCE_S,
             )  # fmt: skip
         except subprocess.CalledProcessError as error:
             print(error.stderr.decode(errors="replace"), file=sys.stderr)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.patience import PATIENCE_S, PATIENT
 from tests.system.cluster import free_ports, processes
 
 from understudy.agent.control import ask
@@ -22,7 +23,6 @@ from understudy.store.check import check
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
 SCRIPTS = Path(sys.executable).parent
-SECONDS = 40.0
 POLL_S = 0.01
 
 WSGI, ASGI = "sessions_app:app", "sessions_asgi:app"
@@ -115,6 +115,7 @@ class Server:
             "UNDERSTUDY_MEMBER": directory.name,
             "UNDERSTUDY_PROTECTED_HEADER": "true",
             **({WARM: "1"} if kind.is_warm else {}),
+            **PATIENT,
             **(environment or {}),
         }
         run = _python("understudy", "run", "--") if supervised else ()
@@ -141,14 +142,14 @@ class Server:
 
     def wait_for_end(self) -> None:
         assert self._process is not None
-        self._process.wait(SECONDS)
+        self._process.wait(PATIENCE_S)
         self.wait(lambda: not answers(self.port), "nobody serves any more")
 
     def kill(self) -> None:
         """Every process at one moment, in the middle of whatever it does; the agent, too."""
         processes.kill(self.member)
         if self._process is not None:
-            self._process.wait(SECONDS)
+            self._process.wait(PATIENCE_S)
 
     def children(self) -> list[int]:
         """The processes that the server has started and that live: gunicorn's workers."""
@@ -158,7 +159,7 @@ class Server:
     def agent(self) -> dict[str, Any]:
         """What the agent says; nothing if none runs."""
         try:
-            return ask(self.member, "status")
+            return ask(self.member, "status", timeout_s=PATIENCE_S)
         except AgentUnavailable:
             return {}
 
@@ -170,9 +171,9 @@ class Server:
         )
 
     def wait(self, holds: Callable[[], bool], what: str) -> None:
-        deadline_s = time.monotonic() + SECONDS
+        deadline_s = time.monotonic() + PATIENCE_S
         while not holds():
-            assert time.monotonic() < deadline_s, f"not within {SECONDS} s: {what}\n{self.output()}"
+            assert time.monotonic() < deadline_s, f"not within {PATIENCE_S} s: {what}\n{self.output()}"
             time.sleep(POLL_S)
 
     def output(self) -> str:

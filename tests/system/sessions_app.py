@@ -16,7 +16,7 @@ from flask import Flask, Response, request, session, stream_with_context
 
 from understudy.flask import Understudy
 
-GATE_S_MAX = 30
+GATE_S_MAX = 120
 POLL_S = 0.005
 
 app = Flask(__name__)

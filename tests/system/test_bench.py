@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import TEST_S_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = (sys.executable, str(ROOT / "bench" / "request_path.py"))
-RUN_S_MAX = 120.0
 THEIRS = ("redis GET", "redis SET", "redis SET + WAIT 1", "redis SET, WAIT 1 in a pipeline")
 OURS = {
     "clean read": "redis GET",
@@ -36,7 +36,7 @@ NUMBER = r"(\d+(?:\.\d+)?)"
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
     environ |= {"PYTHONPATH": str(ROOT / "src"), **variables}
-    return subprocess.run([*RUN, *arguments], env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+    return subprocess.run([*RUN, *arguments], env=environ, capture_output=True, text=True, timeout=TEST_S_MAX)
 
 
 @pytest.mark.skipif(
@@ -67,7 +67,7 @@ def test_a_busy_neighbour_is_measured_beside_a_stranger() -> None:
     command = (sys.executable, str(ROOT / "bench" / "neighbours.py"), "--rounds", "1", "--count", "3")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
     environ |= {"PYTHONPATH": str(ROOT / "src")}
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=TEST_S_MAX)
     assert result.returncode == 0, result.stderr
     _, *tables = result.stdout.split("\n\n")
     assert [table.partition(" ")[0] for table in tables] == ["with", "LocalManager;"]
@@ -88,7 +88,7 @@ def test_the_cost_of_a_write_is_counted_for_each_process() -> None:
     given = {}
     for script in ("write_cost.py", "write_parts.py"):
         command = (sys.executable, str(ROOT / "bench" / script), "--writes", "200")
-        result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+        result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=TEST_S_MAX)
         assert result.returncode == 0, result.stderr
         given[script] = result.stdout
     for process, transactions in (("worker", 0), ("agent a", 2), ("agent b", 1)):
@@ -114,7 +114,7 @@ def test_a_failover_is_measured_for_reads_and_writes() -> None:
     """S22: `make bench-failover` kills a member and has a row each for reads and writes elsewhere; all are right."""
     command = (sys.executable, str(ROOT / "bench" / "failover.py"), "--tries", "1", "--ways", "kill")
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=TEST_S_MAX)
     for what in ("read", "write"):
         found = numbers(result.stdout, rf"1 +{NUMBER} +{NUMBER} +{NUMBER} +{NUMBER}   ", f"kill, {what}")
         assert found[0] == 4 and 0 < found[1] <= found[3], result.stdout
@@ -127,7 +127,7 @@ def section(tmp_path: Path, file: str, *arguments: str) -> dict[str, Any]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
     result = subprocess.run(
         [sys.executable, str(ROOT / "bench" / file), *arguments, "--json", str(path)],
-        env=environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=RUN_S_MAX,
+        env=environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=TEST_S_MAX,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -153,7 +153,7 @@ def test_growth_is_counted_and_compared_with_its_model(tmp_path: Path) -> None:
 def probe(code: str) -> subprocess.CompletedProcess[str]:
     """Python in which the benchmarks' modules can be imported."""
     environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'bench'}"}
-    return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=RUN_S_MAX)
+    return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=TEST_S_MAX)
 
 
 def skip_where_nothing_is_apart() -> None:
@@ -280,7 +280,7 @@ def test_without_tomcat_nothing_is_measured(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": str(tmp_path)}
     result = subprocess.run(
         [sys.executable, str(ROOT / "bench" / "beside_tomcat.py")],
-        env=environ, capture_output=True, text=True, timeout=RUN_S_MAX,
+        env=environ, capture_output=True, text=True, timeout=TEST_S_MAX,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (2, "")
     assert "apt-get install tomcat10" in result.stderr
@@ -301,7 +301,7 @@ def test_the_race_table_in_the_readme_is_what_is_printed() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
     result = subprocess.run(
         [sys.executable, str(ROOT / "bench" / "races.py")],
-        env=environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=RUN_S_MAX,
+        env=environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=TEST_S_MAX,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     printed = [line for line in result.stdout.splitlines() if line.startswith("|")]

@@ -17,13 +17,13 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from tests.patience import PATIENCE_S
 from tests.system.cluster import free_ports, processes
 
 from understudy.demo.browser import Answer, Browser
 from understudy.demo.places import COOKIE_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60.0
 
 
 class Demo:
@@ -48,16 +48,16 @@ class Demo:
 
     def wait_text(self, wanted: str) -> str:
         """What it has printed, once that contains this."""
-        deadline_s = time.monotonic() + SECONDS
+        deadline_s = time.monotonic() + PATIENCE_S
         while wanted not in (text := self.text()):
             assert self.process.poll() is None, f"it has ended with {self.process.returncode}:\n{text}"
-            assert time.monotonic() < deadline_s, f"not printed in {SECONDS:.0f} s: {wanted!r}\n{text}"
+            assert time.monotonic() < deadline_s, f"not printed in {PATIENCE_S:.0f} s: {wanted!r}\n{text}"
             time.sleep(0.05)
         return text
 
     def wait_gone(self) -> None:
         """Until no process and no file of its members is left."""
-        deadline_s = time.monotonic() + SECONDS
+        deadline_s = time.monotonic() + PATIENCE_S
         while (left := processes.below(self.directory)) or list(self.directory.glob("understudy-*")):
             assert time.monotonic() < deadline_s, f"processes {left}, files {list(self.directory.iterdir())} are left"
             time.sleep(0.05)
@@ -84,7 +84,7 @@ def press(control: int, browser: Browser, label: str) -> int:
 
 def wait_answer(browser: Browser, port: int, path: str, wanted: str) -> str:
     """The page, once it shows this."""
-    deadline_s = time.monotonic() + SECONDS
+    deadline_s = time.monotonic() + PATIENCE_S
     while True:
         answer: Answer | None
         try:
@@ -100,7 +100,7 @@ def wait_answer(browser: Browser, port: int, path: str, wanted: str) -> str:
 def test_the_check_holds(short_path: Path) -> None:
     """S22: `understudy demo --check` kills a machine under load, loses nothing, ends with 0 and leaves nothing."""
     demo = Demo(short_path, "--check")
-    code = demo.process.wait(2 * SECONDS)
+    code = demo.process.wait(2 * PATIENCE_S)
     text = demo.text()
     assert code == 0, text
     assert re.search(r"^ *acknowledged changes lost +0 ", text, re.MULTILINE), text
@@ -143,7 +143,7 @@ def test_a_person_can_click_through_it(short_path: Path) -> None:
         assert browser.cookie is None
     finally:
         demo.process.send_signal(signal.SIGINT)
-        code = demo.process.wait(SECONDS)
+        code = demo.process.wait(PATIENCE_S)
     assert code == 0, demo.text()
     demo.wait_gone()
 
@@ -158,7 +158,7 @@ def test_buttons_are_for_our_own_page_only(short_path: Path) -> None:
         assert control is not None
         for token in ("", "guess"):
             assert Browser().post(control, "/kill", {"member": "a", "token": token}).status == 403
-        connection = http.client.HTTPConnection("127.0.0.1", control, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", control, timeout=PATIENCE_S)
         connection.request("POST", "/kill", urlencode({"member": "a"}), {"Host": "evil.example"})
         assert connection.getresponse().status == 403
         connection.close()
@@ -179,6 +179,6 @@ def test_a_busy_port_is_said(short_path: Path) -> None:
         listener.listen()
         port = listener.getsockname()[1]
         demo = Demo(short_path, "--port", str(port - 1))
-        assert demo.process.wait(SECONDS) == 2
+        assert demo.process.wait(PATIENCE_S) == 2
     assert re.search(rf"port {port} .*--port", demo.text()), demo.text()
     assert not list(short_path.glob("understudy-*"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conformance.test_transports import DirectNet, InLoop, Recorder
+from tests.patience import PATIENCE_S
 
 from understudy.transport import Peer, handshake
 
@@ -124,7 +125,7 @@ HOSTILE = [
 def test_a_hostile_connection_ends_alone(net: DirectNet, pair: Pair, data: bytes) -> None:
     """S52: it is closed with a reason, and the members' own path goes on."""
     (to_b, a), (_, b) = pair
-    with socket.create_connection(("127.0.0.1", port_of(to_b)), timeout=10) as stranger:
+    with socket.create_connection(("127.0.0.1", port_of(to_b)), timeout=PATIENCE_S) as stranger:
         stranger.sendall(data)
         with contextlib.suppress(ConnectionResetError):
             assert stranger.recv(100) == b""
@@ -137,7 +138,7 @@ def test_without_the_secret_nothing_is_said(net: DirectNet, pair: Pair) -> None:
     """S53: a stranger who greets properly and cannot prove the secret gets an answer that proves ours, and no more."""
     (to_b, a), _ = pair
     greeting = handshake.greeting(Peer("z", 99), a.me, b"1" * 16)
-    with socket.create_connection(("127.0.0.1", port_of(to_b)), timeout=10) as stranger:
+    with socket.create_connection(("127.0.0.1", port_of(to_b)), timeout=PATIENCE_S) as stranger:
         stranger.sendall(len(greeting).to_bytes(4, "big") + greeting)
         assert len(stranger.recv(100)) == 4 + handshake.NONCE_BYTES + handshake.MAC_BYTES
         stranger.sendall((16).to_bytes(4, "big") + b"p" * 16)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE_S, PATIENT
 from tests.system.cluster import free_ports, processes
 
 from understudy.demo.browser import Browser
@@ -22,7 +23,6 @@ from understudy.demo.cluster import answers
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path for path in (ROOT / "docs" / "frameworks").glob("*.md") if path.name != "README.md")
 EXAMPLES = sorted((ROOT / "examples").glob("*/app.py"))
-SECONDS = 40.0
 VISITS = 6
 
 
@@ -61,6 +61,7 @@ def served(
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")]),
         "PYTHONPATH": str(ROOT / "src"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        **PATIENT,
         **variables,
     }
     assert "8000" in command
@@ -74,7 +75,7 @@ def served(
             start_new_session=True,
         )
     try:
-        deadline_s = time.monotonic() + SECONDS
+        deadline_s = time.monotonic() + PATIENCE_S
         while not (have_started(command, said := (place / f"out-{port}").read_text()) and answers(port)):
             assert process.poll() is None and time.monotonic() < deadline_s, f"{command}: no answer\n{said}"
             time.sleep(0.05)
@@ -84,7 +85,7 @@ def served(
             os.killpg(process.pid, signal.SIGKILL)
         process.terminate()
         try:
-            process.wait(SECONDS)
+            process.wait(PATIENCE_S)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.patience import LONG_LEASES
 from tests.system.cluster import Cluster, Slow, Visitor, sessions_cluster
 
 from understudy.model.ids import Keys
@@ -19,7 +20,7 @@ NAMES = ("a", "b", "c")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Sessions stay where they begin: that they move to who serves them is shown elsewhere."""
-    with sessions_cluster(NAMES, UNDERSTUDY_MOVE_AFTER="0") as cluster:
+    with sessions_cluster(NAMES, UNDERSTUDY_MOVE_AFTER="0", **LONG_LEASES) as cluster:
         cluster.start()
         cluster.wait_ready()
         yield cluster

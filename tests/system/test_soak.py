@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import TEST_S_MAX
+
 ROOT = Path(__file__).resolve().parents[2]
-RUN_S_MAX = 200.0
 
 
 def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.system.soak", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_S_MAX)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TEST_S_MAX)
 
 
 def test_kills_at_random_moments() -> None:

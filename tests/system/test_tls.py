@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.certificates import Authority
 from tests.conformance.test_transports import DirectNet, InLoop, Recorder
+from tests.patience import LONG_LEASES, PATIENCE_S
 from tests.system.cluster import Visitor, sessions_cluster
 from tests.system.test_direct_paths import port_of
 
@@ -85,7 +86,7 @@ def _greeted(port: int, member: Peer, context: ssl.SSLContext) -> bytes:
     """What a stranger is answered who greets properly."""
     greeting = handshake.greeting(Peer("z", 99), member, b"1" * 16)
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
         contextlib.suppress(OSError),  # an alert, or the end: TLS 1.3 tells of a refusal with the first read
         context.wrap_socket(plain, server_hostname="localhost") as stranger,
     ):
@@ -158,7 +159,7 @@ def test_what_is_wrong_with_a_file_is_said(files: TlsFiles, tmp_path: Path) -> N
 def test_a_cluster_with_encryption_serves(files: TlsFiles) -> None:
     """S12, S22: three agents with the same three settings; a session goes on at the others when its primary dies."""
     variables = {"TLS_CERT": files.certificate, "TLS_KEY": files.key, "TLS_CA": files.authority}
-    settings = {f"UNDERSTUDY_{name}": str(path) for name, path in variables.items()}
+    settings = LONG_LEASES | {f"UNDERSTUDY_{name}": str(path) for name, path in variables.items()}
     with sessions_cluster(("a", "b", "c"), **settings) as cluster:
         cluster.start()
         cluster.wait_ready()

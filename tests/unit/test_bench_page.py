@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def in_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT / "bench", capture_output=True, text=True, timeout=60,
+        [sys.executable, *arguments], cwd=ROOT / "bench", capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import PATIENCE_S
 
 from understudy import errors, limits
 from understudy.model.entry import Entry, Epoch, Role, Sibling, Times
@@ -315,7 +316,7 @@ sys.exit(0 if status == 3 else 1)
 def test_a_child_ends_by_itself_though_its_parent_was_writing(tmp_path: Path) -> None:
     """S49: an ordinary interpreter exit in the child neither waits for a thread that it never had nor harms its
     parent's environment."""
-    assert subprocess.run([sys.executable, "-c", FORK_AND_EXIT, str(tmp_path)], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", FORK_AND_EXIT, str(tmp_path)], timeout=PATIENCE_S).returncode == 0
 
 
 SPAWNED = """

@@ -45,6 +45,7 @@ from understudy.transport import Peer, Transport
 from understudy.transport.direct import DirectPaths
 from understudy.transport.tls import TlsFiles
 from understudy.transport.zenoh import ZenohTransport
+from understudy.transport.zenoh_config import LINK_LEASE_MS
 
 EXIT_OK, EXIT_DIED, EXIT_REFUSED = 0, 1, 2
 LOCK_TRIES = 10
@@ -212,6 +213,7 @@ def _transport(config: Config, me: Peer, link_keys: tuple[bytes, ...]) -> Transp
         link_keys=link_keys,
         multicast=config.multicast,
         tls=tls,
+        link_lease_ms=max(LINK_LEASE_MS, config.lease_ms),
     )
     assert config.listen is not None
     listen = config.direct_listen or Address(config.listen.host, 0)

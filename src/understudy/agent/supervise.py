@@ -25,10 +25,11 @@ from understudy.config import Config, load, open_directory, read_secrets
 from understudy.errors import AgentUnavailable, UnderstudyError
 
 AGENT = (sys.executable, "-m", "understudy.agent", "--linger", "--quiet")
-AGENT_ANSWERS_S = 10.0
+AGENT_ANSWERS_S = 60.0
 """How long a new agent may take until its socket answers; a store that must be verified after a crash takes longer."""
-READY_S_MORE = 5.0
-"""Beyond ``cold_start``: how long the command is held back until the member is ready."""
+READY_S_MORE = 30.0
+"""Beyond ``cold_start``: how long the command is held back until the member is ready. Its agent's start alone takes
+some seconds where other starts keep the machine busy."""
 POLL_S = 0.05
 AGAIN_S = (0.2, 5.0)
 """First and longest pause before an agent that ended is started again; doubled each time it ends young."""

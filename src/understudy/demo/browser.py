@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 
 from understudy.demo.doors import Connection, Door
 
-TIMEOUT_S = 10.0
-"""A request that has no answer after so long counts as an error: users would have given up."""
+TIMEOUT_S = 60.0
+"""A request that has no answer after so long counts as an error: browsers and balancers give up, too."""
 PROTECTED_HEADER = "X-Understudy-Protected"
 
 

@@ -26,7 +26,6 @@ PAUSE_S = 0.03
 BEFORE_S, AFTER_S, RETURNED_S = 4.0, 6.0, 4.0
 """Load before the kill; after it (longer than `sweep_delay_ms`, so that sessions without requests move too); and once
 the killed member is back."""
-PROTECTED_AGAIN_S_MAX = 15.0
 RETRIES_MAX = 50
 """Tries of one request among members of which one is dead; then it is an error."""
 SHOWN_MAX = 10
@@ -201,7 +200,14 @@ def run(cluster: Cluster, say: Say) -> Report:
 
     victim = _primary_of(cluster, shoppers[0])
     say(f"Load; then kill -9 of everything on {victim}, the primary of {shoppers[0].name}'s session …")
-    _load(stage, shoppers, [(BEFORE_S, lambda: _kill(cluster, stage, shoppers, victim)), (AFTER_S, lambda: None)])
+    _load(
+        stage,
+        shoppers,
+        [
+            (BEFORE_S, lambda: _kill(cluster, stage, shoppers, victim)),
+            (AFTER_S, lambda: _wait_answered(cluster, shoppers)),
+        ],
+    )
     living = [name for name in names if name != victim]
     _wait_protected(cluster, living)
     lost += _missing(shoppers, living)
@@ -285,6 +291,15 @@ def _start(cluster: Cluster, stage: Stage, victim: str) -> None:
     stage.dead.discard(victim)
 
 
+def _wait_answered(cluster: Cluster, shoppers: list[Shopper]) -> None:
+    """Until each shopper whose primary died has been answered by another member, or has met an error."""
+
+    def all_answered() -> bool:
+        return all(not one.was_orphaned or one.errors or one.failover_ms() is not None for one in shoppers)
+
+    cluster.wait(all_answered, "every shopper is served again")
+
+
 def _wait_protected(cluster: Cluster, names: list[str]) -> None:
     """Until every session has its copies again."""
 
@@ -292,7 +307,7 @@ def _wait_protected(cluster: Cluster, names: list[str]) -> None:
         counts = [cluster.status(name)["sessions"] for name in names]
         return all(count["unprotected"] == 0 and count["outbox"] == 0 for count in counts)
 
-    cluster.wait(all_protected, "every session has a backup again", PROTECTED_AGAIN_S_MAX)
+    cluster.wait(all_protected, "every session has a backup again")
 
 
 def _missing(shoppers: list[Shopper], members: list[str]) -> list[str]:

@@ -48,7 +48,14 @@ from understudy.transport.envelope import (
 )
 from understudy.transport.pulse import Pulse, is_panic
 from understudy.transport.tls import TlsFiles
-from understudy.transport.zenoh_config import accepts_connections, is_own, read_address, why_not, zenoh_config
+from understudy.transport.zenoh_config import (
+    LINK_LEASE_MS,
+    accepts_connections,
+    is_own,
+    read_address,
+    why_not,
+    zenoh_config,
+)
 
 LONELY_S = 3.0
 """Without any link after so long, a seed that does accept connections is reported; then once a minute."""
@@ -88,11 +95,13 @@ class ZenohTransport:
         link_keys: tuple[bytes, ...],
         multicast: bool = False,
         tls: TlsFiles | None = None,
+        link_lease_ms: int = LINK_LEASE_MS,
         format_version: int = limits.FORMAT_VERSION,
     ) -> None:
         assert link_keys, "a cluster always has a secret"
         self._cluster, self._me, self._keys = cluster, me, link_keys
         self._format_version, self._multicast, self._tls = format_version, multicast, tls
+        self._link_lease_ms = link_lease_ms
         self._listen = read_address("listen address", listen)
         self._seeds = [
             seed for seed in (read_address("seed", text) for text in seeds) if not is_own(seed, self._listen)
@@ -233,7 +242,9 @@ class ZenohTransport:
             with tempfile.NamedTemporaryFile("w", prefix="understudy-", encoding="ascii") as file:
                 file.writelines(f"{user}:{password}\n" for user, password in logins)
                 file.flush()
-                config = zenoh_config(self._listen, self._seeds, self._multicast, logins[0], file.name, self._tls)
+                config = zenoh_config(
+                    self._listen, self._seeds, self._multicast, logins[0], file.name, self._tls, self._link_lease_ms
+                )
                 return zenoh.open(zenoh.Config.from_json5(json.dumps(config)))
         except OSError as error:
             raise TransportError(f"the network cannot be started without a temporary file: {error}") from error

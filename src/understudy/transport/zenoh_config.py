@@ -13,7 +13,8 @@ from understudy.transport.envelope import ENVELOPE_BYTES_MAX
 from understudy.transport.tls import TlsFiles, zenoh_section
 
 LINK_LEASE_MS = 1_500
-"""A link without a sign of life for so long is closed; a quarter of it is the interval of the signs."""
+"""A link without a sign of life for so long is closed, or for ``lease_ms`` if that is longer; a quarter of it is the
+interval of the signs."""
 SEED_RETRY_MS = (200, 2_000)
 """First and longest pause between two tries to reach a seed; doubled each time. For ever."""
 HANDSHAKE_MS_MAX = 3_000
@@ -27,6 +28,7 @@ def zenoh_config(
     me: tuple[str, str],
     logins_path: str,
     tls: TlsFiles | None = None,
+    link_lease_ms: int = LINK_LEASE_MS,
 ) -> dict[str, Any]:
     """Gives zenoh's configuration; everything that is not named keeps zenoh's default."""
     first_ms, longest_ms = SEED_RETRY_MS
@@ -61,7 +63,7 @@ def zenoh_config(
                 "protocols": [kind],
                 "tls": {} if tls is None else zenoh_section(tls),
                 "tx": {
-                    "lease": LINK_LEASE_MS,
+                    "lease": link_lease_ms,
                     "keep_alive": 4,
                     "queue": {
                         "congestion_control": {
