@@ -25,7 +25,7 @@ pytestmark = pytest.mark.own_process
 """zenoh 1.10 now and then panics within where routers of one process come and go, as only tests have them; from then on
 two routers of that process may not link at all."""
 _Result = TypeVar("_Result")
-LINK_LEASE_MS = 120_000
+LINK_LEASE_MS = 20_000
 """A member that is starved is not taken for one that is gone. (Those that a test stops have the default.)"""
 LINK_S = 8.0
 """Much more than two zenoh routers on loopback take to see each other."""

@@ -200,14 +200,8 @@ def run(cluster: Cluster, say: Say) -> Report:
 
     victim = _primary_of(cluster, shoppers[0])
     say(f"Load; then kill -9 of everything on {victim}, the primary of {shoppers[0].name}'s session …")
-    _load(
-        stage,
-        shoppers,
-        [
-            (BEFORE_S, lambda: _kill(cluster, stage, shoppers, victim)),
-            (AFTER_S, lambda: _wait_answered(cluster, shoppers)),
-        ],
-    )
+    kill = (BEFORE_S, lambda: _kill(cluster, stage, shoppers, victim))
+    _load(stage, shoppers, [kill, (AFTER_S, lambda: _wait_answered(cluster, shoppers))])
     living = [name for name in names if name != victim]
     _wait_protected(cluster, living)
     lost += _missing(shoppers, living)
