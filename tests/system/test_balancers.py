@@ -37,7 +37,9 @@ CLOSES_BODIES = ("caddy",)
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Cluster]:
-    with sessions_cluster(NAMES) as cluster:
+    # As by default: what asks an agent that stands still must come back before all threads of a worker wait for it.
+    impatient = {"UNDERSTUDY_AGENT_TIMEOUT_MS": "3000", "UNDERSTUDY_COMMIT_TIMEOUT_MS": "2000"}
+    with sessions_cluster(NAMES, **impatient) as cluster:
         cluster.start()
         cluster.wait_ready()
         yield cluster
