@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.patience import LONG_LEASES
 from tests.system.cluster import free_ports, processes
 from tests.system.servers import KINDS, Server
 
@@ -31,6 +32,7 @@ def members(tmp_path: Path) -> Iterator[list[Server]]:
         "UNDERSTUDY_SEEDS": ",".join(f"{HOST}:{port}" for port in ports),
         "UNDERSTUDY_SECRET": secrets.token_urlsafe(32),
         "UNDERSTUDY_COLD_START_MS": "300",
+        **LONG_LEASES,
     }
     made = [
         Server(tmp_path / name, GTHREAD, {**common, "UNDERSTUDY_LISTEN": f"{HOST}:{port}"}, supervised=True)

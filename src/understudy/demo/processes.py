@@ -19,6 +19,8 @@ VARIABLE = b"UNDERSTUDY_DIR="
 END_S_MAX = 10.0
 """A killed process that is still there after so long hangs in the kernel: nobody can end it."""
 LOOK_AGAIN_S = 0.005
+THREADS_FIELD = 17
+"""Where ``/proc/PID/stat`` has the number of threads, counted from the state."""
 
 
 def is_supported() -> bool:
@@ -47,7 +49,7 @@ def children(pid: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """False when the process has ended, also when nobody has collected it yet."""
+    """False when the process has ended with all its threads, also when nobody has collected it yet."""
     return _parent(pid) is not None
 
 
@@ -122,5 +124,7 @@ def _parent(pid: int) -> int | None:
     except OSError:
         return None
     # The name, in parentheses, may hold anything; state and parent follow the last one.
-    state, parent = text.rpartition(")")[2].split()[:2]
-    return None if state in "ZX" else int(parent)
+    fields = text.rpartition(")")[2].split()
+    # The first thread may end before the others, and as long as one of them is there the sockets are open.
+    has_ended = fields[0] in "ZX" and int(fields[THREADS_FIELD]) <= 1
+    return None if has_ended else int(fields[1])
