@@ -124,8 +124,8 @@ def test_a_members_processes_are_found_and_killed_by_its_directory(tmp_path: Pat
 
 def test_a_process_whose_first_thread_has_ended_runs_until_the_last() -> None:
     """Its sockets are open as long: who is told that it has ended could still reach it."""
-    leave = "import ctypes, sys, threading; threading.Thread(target=sys.stdin.read).start(); ctypes.CDLL(None).pthread_exit(None)"
-    with subprocess.Popen([sys.executable, "-c", leave], stdin=subprocess.PIPE) as child:
+    leave = "from threading import Thread as T; T(target=sys.stdin.read).start(); ctypes.CDLL(None).pthread_exit(None)"
+    with subprocess.Popen([sys.executable, "-c", f"import ctypes, sys; {leave}"], stdin=subprocess.PIPE) as child:
         while "Z" not in Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]:
             pass
         assert processes.is_running(child.pid)
