@@ -149,11 +149,14 @@ class Draft(Struct, eq=False):
         """What was to be committed is stored now; what the application holds in its hands stays watched."""
         if changes.empty:
             return
-        stored = {name: siblings for name, siblings in self.stored.items() if name not in changes.deletes}
+        stored = dict(self.stored)
+        for name in changes.deletes:
+            stored.pop(name, None)
         for name, value in changes.sets.items():
             stored[name] = (Sibling(incarnation, number, reign, value),)
             self._assigned.pop(name, None)
-        self._assigned = {name: encoded for name, encoded in self._assigned.items() if name not in stored}
+        if self._assigned:
+            self._assigned = {name: encoded for name, encoded in self._assigned.items() if name not in stored}
         self._removed.difference_update(changes.deletes)
         self.stored = stored
 
@@ -171,12 +174,11 @@ class Draft(Struct, eq=False):
 
     def sizes(self, changes: Changes) -> Mapping[str, int]:
         """Bytes of each attribute after the changes, with its name and all values that stand side by side."""
-        found = {
-            name: len(name) + _bytes_of(siblings)
-            for name, siblings in self.stored.items()
-            if name not in changes.deletes
-        }
-        found.update((name, len(name) + len(value)) for name, value in changes.sets.items())
+        found = {name: len(name) + _bytes_of(siblings) for name, siblings in self.stored.items()}
+        for name in changes.deletes:
+            found.pop(name, None)
+        for name, value in changes.sets.items():
+            found[name] = len(name) + len(value)
         return found
 
     def _changed(self, name: str, value: Any) -> bytes | None:
