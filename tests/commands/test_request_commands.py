@@ -272,15 +272,30 @@ def test_one_that_is_silent_may_be_missing_for_one_copy_but_not_two() -> None:
     """S31: a protected session has a copy among the rest: with one copy, one silent member is borne; with two of them
     silent the answer is 503."""
     a = Turns("b", "c", "d")
+    a.wait(300, hearing=("b", "c"))
     a.asked(FETCH)
     a.hears("b", located())
     a.hears("c", located())
-    assert c.Reply(1, UNKNOWN) in a.wait(220, hearing=("b", "c", "d"))
+    assert c.Reply(1, UNKNOWN) in a.wait(220, hearing=("b", "c"))
     a = Turns("b", "c", "d")
     a.asked(FETCH)
     a.hears("b", located())
     replies = [x for x in a.wait(2_100, hearing=("b", "c", "d")) if isinstance(x, c.Reply)]
     assert replies == [c.Reply(1, m.FetchAnswer(m.FetchOutcome.UNAVAILABLE))]
+
+
+def test_a_living_member_whose_answer_was_lost_is_asked_again() -> None:
+    """S31, S40: c is lost to us alone and has made a session with b as its backup. What b said of it was lost: that is
+    no word that there is none (profile links, seed 1556)."""
+    a = Turns("b", "c")
+    a.on(c.PeerLost("c", LIVES["c"]))
+    a.wait(20_000, hearing=("b",))
+    a.asked(FETCH)
+    commands = a.wait(300, hearing=("b",))
+    assert not [x for x in commands if isinstance(x, c.Reply)]
+    assert [to for to, _ in sent(commands, m.Locate)] == ["b"]
+    commands = a.hears("b", located(place("c", ("b",)), ("a", "b", "c")))
+    assert sent(commands, m.Fetch) == [("b", m.Fetch(1, KEY, {}, 1))]
 
 
 def test_a_member_that_only_others_see_counts_too() -> None:

@@ -1,8 +1,8 @@
 """Nobody here knows a valid id: one question to all members, bounded in rate, and what their answers mean.
 
-"Unknown" is believed only if all but at most ``copies`` members of everybody's view say so, and the member that the
-cookie's route names is not merely silent: a protected session has a copy among the rest. Who was lost a moment ago and
-has come back with an empty store has said nothing by that. Nobody is logged out by a time-out.
+"Unknown" is believed only if all but at most ``copies`` members of everybody's view say so, and none that is alive, and
+not the one that the cookie's route names, is merely silent: a protected session has a copy among the rest. Who was lost
+a moment ago and has come back with an empty store has said nothing by that. Nobody is logged out by a time-out.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class Locator:
         said = {self._core.me, *job.located} - (empty & lost)
         route = self._members.get(getattr(job.request, "route", ""))
         is_route_silent = route is not None and route.standing is Standing.SUSPECT and route.name not in said
-        if self._members.in_minority or self._members.may_be_cut_off:
+        # Who is dead to us may be a holder that others hear: a living member whose answer was lost is asked again.
+        is_answer_lost = any(name not in job.located for name in self._members.alive())
+        if is_answer_lost or self._members.in_minority or self._members.may_be_cut_off:
             return Found(Finding.LATER)
         if len(union - said) <= self._core.settings.copies and not is_route_silent:
             return Found(Finding.UNKNOWN)
