@@ -286,7 +286,7 @@ def test_one_that_is_silent_may_be_missing_for_one_copy_but_not_two() -> None:
 
 def test_a_living_member_whose_answer_was_lost_is_asked_again() -> None:
     """S31, S40: c is lost to us alone and has made a session with b as its backup. What b said of it was lost: that is
-    no word that there is none (profile links, seed 1556)."""
+    no word that there is none (seed 1556)."""
     a = Turns("b", "c")
     a.on(c.PeerLost("c", LIVES["c"]))
     a.wait(20_000, hearing=("b",))
