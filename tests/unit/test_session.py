@@ -207,6 +207,20 @@ class Line(msgspec.Struct):
     n: int = 1
 
 
+def test_what_was_deleted_is_gone_after_the_commit_and_takes_no_room() -> None:
+    """Also for the rest of the same request, and when the limit of the session's size is looked at."""
+    one, two = values.encode(1, attribute="a"), values.encode("two", attribute="c")
+    draft = Draft({"a": (Sibling(1, 1, 1, one),), "b": (Sibling(1, 1, 1, one),)})
+    draft.delete("a")
+    draft.set("c", "two")
+    changes = draft.changes()
+    assert draft.sizes(changes) == {"b": 1 + len(one), "c": 1 + len(two)}
+    draft.committed(changes, 1, 2, 1)
+    assert (list(draft), draft.get("c")) == (["b", "c"], "two")
+    assert draft.changes().empty
+    assert draft.sizes(draft.changes()) == {"b": 1 + len(one), "c": 1 + len(two)}
+
+
 @dataclass
 class Shop:
     user: str = ""
