@@ -468,6 +468,6 @@ def test_a_tombstone_at_the_backup_ends_the_session_here() -> None:
 def test_an_ended_session_answers_ended() -> None:
     """S04: fetch and commit, from a worker and from a member."""
     a = Turns("b", entries={KEY: ended(proxy("b", ()), 1_000)})
-    assert a.asked(SECOND, 2)[-1] == c.Reply(2, m.CommitAnswer(Outcome.ENDED, primary="a"))
+    assert a.asked(SECOND, 2)[-1] == c.Reply(2, m.CommitAnswer(Outcome.ENDED))
     assert a.asked(m.FetchRequest(0, KEY), 3)[-1] == c.Reply(3, m.FetchAnswer(m.FetchOutcome.ENDED))
     assert a.hears("b", m.Fetch(9, KEY, {}, 1))[-1] == c.Send("b", m.Fetched(9, m.FetchAnswer(m.FetchOutcome.ENDED)))

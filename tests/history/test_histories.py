@@ -76,6 +76,7 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("one", 61027, id="S22: two holders each passed the claim on to the other, which came first"),
         pytest.param("one", 61162, id="S23: a commit was repeated when its id had been forgotten, and done twice"),
         pytest.param("one", 61243, id="S12: a login that waited for no backup was lost with its cookie, rightly"),
+        pytest.param("delta", 62020, id="S04: a write was told of a parallel logout before all readers knew of it"),
         pytest.param("chaos", 3038, id="S44: an expired copy of a session whose other holders have lost their stores"),
     ],
 )

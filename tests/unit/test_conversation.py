@@ -456,6 +456,18 @@ def test_only_a_certain_no_begins_a_new_session(worker: Worker, outcome: FetchOu
     assert worker.finish(session) is None
 
 
+@pytest.mark.parametrize("unsure", [{"number": 7}, {"unconfirmed": True}], ids=["under way", "unconfirmed"])
+def test_an_end_that_others_may_not_know_of_is_asked_about(worker: Worker, unsure: dict[str, object]) -> None:
+    """S04, S12: its agent waits until nobody is shown the session; of another tombstone nobody is asked."""
+    cookie = worker.request(n=1)
+    placed(worker, cookie, ended_ms=1, attributes={})
+    agent(worker)
+    assert worker.begin(cookie).is_new and kinds(worker) == []
+    placed(worker, cookie, **unsure)
+    agent(worker, FetchAnswer(FetchOutcome.ENDED))
+    assert worker.begin(cookie).is_new and kinds(worker) == ["FetchRequest"]
+
+
 def test_a_commit_is_waited_for_as_acknowledge_says(clock: Clock) -> None:
     """ "none" does not wait; but what makes, moves or ends an id is always in the store before the response."""
     for mode, waits in ((AcknowledgeMode.BACKUP, True), (AcknowledgeMode.LOCAL, True), (AcknowledgeMode.NONE, False)):

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from understudy import limits
 from understudy.client.answers import DONE, OVER, checked
 from understudy.client.draft import Changes, Draft
-from understudy.client.in_place import look
+from understudy.client.in_place import has_ended, look
 from understudy.client.sizes import too_large
 from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
 from understudy.errors import (
@@ -140,7 +140,7 @@ def read_entry(world: World, key: Key, route: str = "") -> Conversation[Found]:
     for _ in range(limits.LOCATE_HOPS_MAX):
         if serves:
             break
-        if entry is not None and entry.ended:
+        if entry is not None and has_ended(entry, settled):
             return NOT_FOUND
         have = entry.context if entry is not None and entry.has_data else {}
         answer = yield Ask(FetchRequest(0, key, have, route))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from understudy.model.entry import Key, Role
+from understudy.model.entry import Entry, Key, Role
 from understudy.store import Reading
 from understudy.store.leases import reading_row
 
@@ -62,6 +62,11 @@ def rows_needed(reading: Reading, member: str) -> tuple[str, ...] | None:
     if entry.role is not Role.BACKUP or entry.unconfirmed or not reading.settled or member not in entry.backups:
         return None
     return (reading_row(entry.primary),)
+
+
+def has_ended(entry: Entry, settled: bool) -> bool:
+    """True if a session has ended and nobody is shown it any more, on any member; else the agent has to be asked."""
+    return entry.ended and settled and not entry.unconfirmed
 
 
 def _is_over(reading: Reading, now_ms: int) -> bool:

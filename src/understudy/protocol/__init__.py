@@ -42,6 +42,13 @@ The flight of a change (``serve``, ``replicate``)
     (the row is marked, or the list of backups is short): a later life must know which changes users were told of. A
     read that shows a change in flight waits for it as its writer does.
 
+The end of a session (``endings``)
+    Who was told that a session has ended must find it alive nowhere. So nobody is told before the request that ended
+    it: at the primary others wait for the tombstone's flight. All members hear of the end at once, and one of them
+    that holds the tombstone may tell of it: who takes the session over asks that one. Where all members read in place
+    it may not: there a tombstone is *unconfirmed* until the primary says that all have it; until then it is asked, and
+    where it is silent, all others are told and the time of a lease is waited for.
+
 Who holds it (``placement``, ``locate``)
     A copy goes to another zone than the primary's where there is one. With ``round-robin`` the members take turns, and
     everybody is told where each session is and keeps a proxy entry. With ``rendezvous`` the backup follows from key and
@@ -183,6 +190,7 @@ Reading order
     ``members``    who is alive; leases; where the next copy goes (``placement``)
     ``serve``      a request (``job``) from its arrival to its answer
     ``route``      where it goes next; ``locate``: where nobody knows it
+    ``endings``    when it may be told that its session has ended
     ``replicate``  a change from the primary to its backups
     ``refusal``    when a holder refuses
     ``readers``    who may show it in place beside the primary

@@ -39,9 +39,14 @@ def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcom
     if changed is not None:
         # Whatever this life commits would be taken for seen and dropped. The next one begins with another number.
         assert changed.context.get(env.settings.incarnation) != OVER, "this life was taken for one that is over"
-    if not env.settings.everywhere or changed is None or changed.role is not Role.BACKUP:
+    if not env.settings.everywhere or changed is None:
         return outcome, changed
-    if entry is None or _brings_news(entry, changed):
+    if changed.ended:
+        # Who ends it here waits for the others; of an end that was heard of, they may know nothing.
+        is_news = not isinstance(what, c.DoCommit) and not (entry is not None and entry.ended)
+    else:
+        is_news = changed.role is Role.BACKUP and (entry is None or _brings_news(entry, changed))
+    if is_news:
         # What it shows from now on, others who read it may lack.
         changed = msgspec.structs.replace(changed, unconfirmed=True)
     return outcome, changed
@@ -122,8 +127,9 @@ def _brings_news(entry: Entry, changed: Entry) -> bool:
     return changed.attributes != entry.attributes or any(n != OVER and entry.context.get(i) != n for i, n in numbers)
 
 
-def _confirm(entry: Entry, context: Context) -> tuple[Outcome, Entry]:
-    if not entry.unconfirmed or not covers(context, entry.context):
+def _confirm(entry: Entry, context: Context | None) -> tuple[Outcome, Entry]:
+    is_meant = context is None if entry.ended else context is not None and covers(context, entry.context)
+    if not entry.unconfirmed or not is_meant:
         return Outcome.UNCHANGED, entry
     return Outcome.STORED, msgspec.structs.replace(entry, unconfirmed=False)
 

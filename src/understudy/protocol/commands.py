@@ -124,9 +124,9 @@ class ReleaseCopy(Struct, frozen=True, gc=False):
 
 
 class ConfirmCopy(Struct, frozen=True, gc=False):
-    """A copy that holds no more than ``context`` may be shown in place."""
+    """A copy that holds no more than ``context`` may be shown in place; None: its end may be told."""
 
-    context: dict[int, int]
+    context: dict[int, int] | None
 
 
 class Expire(Struct, frozen=True, gc=False):

@@ -300,7 +300,7 @@ class Engine:
                 else:
                     self.replication.recover(key, entry, number, marked)
             case c.Answer(sender=sender, request=request):
-                location = entry.location if entry is not None else None
+                location = self.service.endings.place(key, entry)
                 if self.members.is_reachable(sender):
                     known = self.members.view(), self.members.recently_lost(), self.members.began_empty
                     self.core.send(sender, m.Located(request, key, location, *known))

@@ -53,6 +53,11 @@ class Flight:
             return self.location.backups
         return (self.location.primary, *(b for b in self.location.backups if b != me))
 
+    @property
+    def confirmable(self) -> Context | None:
+        """What readers are told that all of them have; None: the end."""
+        return None if self.location.ended else self.context
+
     def lacks(self, name: str, me: str) -> bool:
         """True if a holder lacks what may have been acknowledged, or, after a hand-over, does not know of that."""
         acked, is_ours = self.acked.get(name, 0), self.location.primary == me

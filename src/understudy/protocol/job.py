@@ -27,6 +27,9 @@ from understudy.protocol.messages import (
     Request,
 )
 
+RETRY_MS = 50
+"""After what time a job is looked at again that waits for time alone."""
+
 
 class Remote(NamedTuple):
     """A job that came from another member."""
@@ -54,6 +57,11 @@ class Job:
         self.unanswered: set[str] = set()
         """Members that were asked and said nothing for ``claim_ms``: unless they are heard, others are asked."""
         self.relay = ""
+        self.awaits_end = False
+        """It waits for the flight of an end that another request has made."""
+        self.alone_until_ms = 0
+        """Until when others may be shown a session whose end is known here, and whose primary is silent; 0: it is not,
+        or nobody has tried."""
         self.denied: set[str] = set()
         """Members that said that they hold nothing, or that somebody else comes before them."""
         self.hinted: set[str] = set()
@@ -132,6 +140,11 @@ class Jobs:
             del self._committed[origin]
 
     # --- waiting -------------------------------------------------------------------------------------------
+
+    def retry(self, job: Job) -> None:
+        """Wait for time alone."""
+        job.sent_to = job.relay = ""
+        job.retry_ms = self._core.now_ms + RETRY_MS
 
     def park(self, job: Job) -> None:
         """Wait for a comparison or an inquiry about the key."""

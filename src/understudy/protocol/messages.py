@@ -283,9 +283,9 @@ class Digest(msgspec.Struct, frozen=True, array_like=True, tag=24):
 
 
 class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=25):
-    """Everybody who may read these sessions in place has what these contexts contain."""
+    """Everybody who may read these sessions in place has what these contexts contain; None: knows that it has ended."""
 
-    contexts: tuple[tuple[bytes, Context], ...]
+    contexts: tuple[tuple[bytes, Context | None], ...]
 
 
 # --- between a worker and its agent -----------------------------------------------------------------------

@@ -46,7 +46,7 @@ class Replication:
         """Called with (job, protected, number) when a waiter's change is acknowledged or its time is over."""
         self.flights: dict[bytes, Flight] = {}
         self.readers = Readers(core, members, self._lags)
-        self._to_confirm: dict[str, list[tuple[bytes, Context]]] = {}
+        self._to_confirm: dict[str, list[tuple[bytes, Context | None]]] = {}
         self._bases: OrderedDict[tuple[str, bytes], Base] = OrderedDict()
         self._told: set[bytes] = set()
         """Keys of which users were shown, as unprotected, what no second machine has yet."""
@@ -317,7 +317,7 @@ class Replication:
             self._hold(flight, message.hold_ms)
             flight.acked[sender] = max(flight.acked.get(sender, 0), message.number)
             if 0 < flight.confirmed == flight.number <= message.number:
-                self._to_confirm.setdefault(sender, []).append((flight.key, flight.context))
+                self._to_confirm.setdefault(sender, []).append((flight.key, flight.confirmable))
             self._evaluate(flight)
 
     def lacks_base(self, sender: str, key: bytes) -> None:
@@ -383,11 +383,13 @@ class Replication:
         self._finish(flight, protected)
 
     def _nobody_can_help(self, flight: Flight) -> bool:
-        """True if no acknowledgement is to come any more: of an end none from a holder that is chosen yet, either."""
-        location = flight.location
-        for holder in flight.holders(self._core.me):
+        """True if no acknowledgement is to come any more: of an end none from a holder that is chosen yet, either; and
+        nobody who is lost may be showing a session that has ended."""
+        location, holders = flight.location, flight.holders(self._core.me)
+        reading = self.readers.awaited(flight.key, holders) if location.ended and self.readers.enabled else ()
+        for holder in holders:
             is_done = location.ended and flight.acked.get(holder, 0) >= flight.number
-            if self._members.is_reachable(holder) and not is_done:
+            if (self._members.is_reachable(holder) or holder in reading) and not is_done:
                 return False
         return location.ended or not self._members.can_place(exclude=location.backups)
 
@@ -422,10 +424,10 @@ class Replication:
         return [h for h in flight.holders(self._core.me) if self._members.is_reachable(h)]
 
     def _confirm(self, flight: Flight) -> None:
-        """Everybody who may read this session has all of it: they may show it."""
+        """Everybody who may read this session has all of it: they may show it, and all may tell of its end."""
         flight.confirmed = flight.number
-        for name in self._reachable(flight):
-            self._to_confirm.setdefault(name, []).append((flight.key, flight.context))
+        for name in self._members.reachable() if flight.location.ended else self._reachable(flight):
+            self._to_confirm.setdefault(name, []).append((flight.key, flight.confirmable))
 
     def flush(self) -> None:
         """Send what this turn has confirmed."""

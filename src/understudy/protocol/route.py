@@ -50,16 +50,16 @@ class Router:
         me, primary = self._core.me, entry.primary
         if job.hops >= limits.LOCATE_HOPS_MAX and job.is_remote:
             return Hop(Way.LATER)
-        if job.relay and self._answers(job, job.relay):
+        if job.relay and self.answers(job, job.relay):
             return Hop(Way.PASS_ON, job.relay)
-        if primary != me and self._answers(job, primary):
+        if primary != me and self.answers(job, primary):
             return Hop(Way.PASS_ON, primary)
         if entry.has_data and not self._is_over(job, entry):
-            first = next((b for b in entry.backups if b == me or self._answers(job, b)), me)
+            first = next((b for b in entry.backups if b == me or self.answers(job, b)), me)
             if first == me or job.hops >= limits.LOCATE_HOPS_MAX:
                 return Hop(Way.CLAIM)
             return Hop(Way.PASS_ON, first, primary)
-        holder = next((b for b in entry.backups if self._answers(job, b)), "")
+        holder = next((b for b in entry.backups if self.answers(job, b)), "")
         if holder:
             return Hop(Way.PASS_ON, holder, primary)
         if any(self._members.is_reachable(name) and name not in job.denied for name in (primary, *entry.backups)):
@@ -76,7 +76,7 @@ class Router:
         not: news that the session is over has not come to everybody."""
         return {location.primary, *location.backups} <= job.denied | {self._core.me}
 
-    def _answers(self, job: Job, name: str) -> bool:
+    def answers(self, job: Job, name: str) -> bool:
         """True unless a member is silent, has denied that it holds the session, or has left this job unanswered while
         it is not heard (one that is heard has work to do, or a frame was lost)."""
         if name in job.denied or not self._members.is_alive(name):

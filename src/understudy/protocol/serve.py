@@ -20,8 +20,9 @@ from understudy.model.roles import copied
 from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
+from understudy.protocol.endings import Endings
 from understudy.protocol.inquire import Inquiries
-from understudy.protocol.job import Job, Jobs, Remote, unavailable
+from understudy.protocol.job import RETRY_MS, Job, Jobs, Remote, unavailable
 from understudy.protocol.locate import Finding, Found, Locator
 from understudy.protocol.members import Members
 from understudy.protocol.messages import (
@@ -42,7 +43,6 @@ from understudy.protocol.messages import (
 from understudy.protocol.replicate import Replication
 from understudy.protocol.route import Router, Way
 
-RETRY_MS = 50
 TICK_MS = RETRY_MS // 2
 """How often jobs are looked at while there are any."""
 REFUSALS = {
@@ -74,6 +74,7 @@ class Service:
         self._jobs = Jobs(core, members)
         self._locator = Locator(core, members)
         self._router = Router(core, members)
+        self.endings = Endings(core, members, replication, self._jobs, self._router)
         self._next_tick_ms = 0
         self.is_cold = False
         """True until those who were there last have been found: nobody can be asked about an old entry yet."""
@@ -139,12 +140,12 @@ class Service:
             self._refuse(job)
             return
         if self._members.outdated:
-            self._retry(job)
+            self._jobs.retry(job)
             return
         backups = self._members.place(job.key, self._core.settings.copies_wanted)
         if len(backups) < self._core.settings.copies:
             if self.is_joining and request.acknowledge is AcknowledgeMode.BACKUP:
-                self._retry(job)
+                self._jobs.retry(job)
                 return
             if request.unprotected_refused:
                 self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED))
@@ -161,9 +162,9 @@ class Service:
         if entry is None:
             self._not_here(job)
         elif entry.ended:
-            self._end(job)
+            self.endings.tell(job, entry)
         elif entry.has_data and self.is_cold:
-            self._retry(job)
+            self._jobs.retry(job)
         elif entry.role is Role.PRIMARY:
             self._at_primary(job, entry)
         elif isinstance(job.request, SettleRequest):
@@ -219,7 +220,7 @@ class Service:
     def _refuse(self, job: Job) -> None:
         """This side of a cut may change nothing; but a lost heartbeat is no cut: a lease's time is given to it."""
         if self._core.now_ms - job.since_ms < self._core.settings.lease_ms:
-            self._retry(job)
+            self._jobs.retry(job)
         else:
             refused = CommitAnswer(Outcome.MINORITY, unsure=job.was_passed_on)
             self._jobs.answer_either(job, refused, FetchOutcome.UNAVAILABLE)
@@ -264,6 +265,8 @@ class Service:
             self._route(job, entry)
         elif outcome is Outcome.UNKNOWN:
             self._not_here(job)
+        elif entry is not None and entry.ended:
+            self.endings.tell(job, entry)
         else:
             if outcome in REFUSALS:
                 self._core.tell(REFUSALS[outcome], event.key)
@@ -297,8 +300,9 @@ class Service:
         if job is None:
             return
         request = job.request
-        if isinstance(request, FetchRequest):
+        if isinstance(request, FetchRequest) or job.awaits_end:
             # What it shows has been answered, or marked as unprotected: read it again.
+            job.awaits_end = False
             self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
         elif isinstance(request, CommitRequest) and self._members.in_minority:
             # Stored before the cut was noticed: the other side may know nothing of it.
@@ -326,7 +330,7 @@ class Service:
                 job.retry_ms = self._core.now_ms + RETRY_MS
                 self._inquiries.begin(job.key)
             case Way.LATER:
-                self._retry(job)
+                self._jobs.retry(job)
             case Way.LOCATE:
                 if self._router.is_disproved(job, entry.location):
                     self._core.emit(c.Change(job.key, c.ForgetCopy(entry.epoch)))
@@ -341,7 +345,7 @@ class Service:
         if outcome is FetchOutcome.UNKNOWN:
             self._denied(job, sender)
         elif outcome is FetchOutcome.UNAVAILABLE:
-            self._retry(job)
+            self._jobs.retry(job)
         elif outcome is FetchOutcome.FOUND and message.delta is not None:
             self._confirm(job, message.delta.context)
             _, entry = copied(None, message.delta, self._core.me, self._core.now_ms)
@@ -349,9 +353,11 @@ class Service:
         else:
             if outcome is FetchOutcome.NOT_MODIFIED and isinstance(job.request, FetchRequest):
                 self._confirm(job, job.request.have)
+            elif outcome is FetchOutcome.ENDED:
+                self._confirm(job, None)
             self._jobs.relay_fetched(job, message.answer, message)
 
-    def _confirm(self, job: Job, context: Context) -> None:
+    def _confirm(self, job: Job, context: Context | None) -> None:
         """The primary shows this much, so all who read the session have it: our copy may be shown in place again."""
         if self._core.settings.everywhere:
             self._core.emit(c.Change(job.key, c.ConfirmCopy(context)))
@@ -364,7 +370,7 @@ class Service:
         if message.answer.outcome is Outcome.UNKNOWN:
             self._denied(job, sender)
         elif message.answer.outcome is Outcome.NOT_PRIMARY:
-            self._retry(job)
+            self._jobs.retry(job)
         else:
             self._jobs.answer_commit(job, message.answer)
 
@@ -395,7 +401,7 @@ class Service:
         if job.is_remote or job.is_unknown:
             self._unknown_to_all(job)
         elif self.is_joining:
-            self._retry(job)
+            self._jobs.retry(job)
         else:
             self._go_on(job, self._locator.ask(job))
 
@@ -409,14 +415,14 @@ class Service:
         """Do with a job what the question to all came to."""
         match found.finding:
             case Finding.ENDED:
-                self._end(job)
+                self.endings.answer(job)
             case Finding.HELD:
                 self._router.pass_on(job, found.holder)
             case Finding.UNKNOWN if not self.is_joining:  # else it was asked before we stood still
                 job.is_unknown = True
                 self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))  # it may be known here by now
             case Finding.UNKNOWN | Finding.LATER:
-                self._retry(job)
+                self._jobs.retry(job)
 
     def _unknown_to_all(self, job: Job) -> None:
         if not job.is_remote:
@@ -443,10 +449,6 @@ class Service:
         for job_id in job_ids:
             if job_id in self.jobs:
                 self._core.emit(c.Read((self.jobs[job_id].key,), c.ServeJob(job_id)))
-
-    def _retry(self, job: Job) -> None:
-        job.sent_to = job.relay = ""
-        job.retry_ms = self._core.now_ms + RETRY_MS
 
     def silent(self, name: str) -> None:
         """A member was lost: what was asked of it is asked again, elsewhere."""
@@ -495,6 +497,3 @@ class Service:
     def _give_up(self, job: Job) -> None:
         self._core.tell(c.FactKind.SESSION_UNAVAILABLE, job.key)
         self._jobs.answer_either(job, CommitAnswer(Outcome.REFUSED, unsure=True), FetchOutcome.UNAVAILABLE)
-
-    def _end(self, job: Job) -> None:
-        self._jobs.answer_either(job, CommitAnswer(Outcome.ENDED), FetchOutcome.ENDED)
