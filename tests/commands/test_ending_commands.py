@@ -226,12 +226,12 @@ def test_a_primary_that_hears_of_an_end_tells_it_when_its_readers_know() -> None
     assert answers(a.wait(a.engine.members.promise_ms + 100, hearing=("b", "c"))) == [c.Reply(2, WRITTEN_TOO_LATE)]
 
 
-# --- after the death of the primary -------------------------------------------------------------------------------------
+# --- after the death of the primary ---------------------------------------------------------------------------------
 
 
 def test_what_a_third_member_has_heard_of_an_end_is_enough() -> None:
-    """S04, S22: the tombstone for the backup was lost with the primary. A third member that was told may say so, because
-    who takes over asks all, and so does not show the session."""
+    """S04, S22: the tombstone for the backup was lost with the primary. A third member that was told may say so, for
+    whoever takes over asks all, and does not show the session."""
     a = Turns("b", "c", entries={KEY: COPY})
     a.on(c.PeerLost("b", B))
     ((_, ask),) = sent(a.asked(m.FetchRequest(0, KEY), 2), m.Ask)

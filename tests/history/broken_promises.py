@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 from understudy.agent import executor
+from understudy.client import conversation
 from understudy.model import commit as commits
 from understudy.model import delta as deltas
 from understudy.model import roles
 from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Entry, Role
-from understudy.protocol import changes, engine, members, readers, replicate, serve, shares, sweep
+from understudy.protocol import changes, endings, engine, members, readers, replicate, serve, shares, sweep
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 
@@ -123,6 +124,12 @@ def a_copy_begins_its_life_anew(patch: Patch) -> None:
 def readers_are_not_awaited(patch: Patch) -> None:
     """A change is acknowledged while a member that reads in place lacks it."""
     patch.setattr(readers.Readers, "awaited", lambda self, key, names: [])
+
+
+def an_end_is_told_before_all_know_of_it(patch: Patch) -> None:
+    """Who meets a tombstone is told so at once, while others are still shown the session."""
+    patch.setattr(endings.Endings, "tell", lambda self, job, entry: self.answer(job))
+    patch.setattr(conversation, "has_ended", lambda entry, settled: entry.ended)
 
 
 # --- where copies are -----------------------------------------------------------------------------------------------
