@@ -357,13 +357,13 @@ def tombstones_are_dropped_early(patch: Patch) -> None:
     def deadline_ms(self: Entry, forget_ms: int) -> int | None:
         return self.ended_ms + 1_000 if self.ended_ms else right(self, forget_ms)
 
-    expire = changes._expire
+    expire = changes.do_expire
 
     def broken(entry: Entry | None, env: Any) -> Any:
         return (Outcome.REMOVED, None) if entry is not None and entry.ended else expire(entry, env)
 
     patch.setattr(entries.Entry, "deadline_ms", deadline_ms)
-    patch.setattr(changes, "_expire", broken)
+    patch.setattr(changes, "do_expire", broken)
 
 
 def a_backup_expires_on_its_own_clock(patch: Patch) -> None:
@@ -376,7 +376,7 @@ def a_backup_expires_on_its_own_clock(patch: Patch) -> None:
         else:
             right(self, key, entry)
 
-    expire = changes._expire
+    expire = changes.do_expire
 
     def broken(entry: Entry | None, env: Any) -> Any:
         if entry is not None and entry.role is Role.BACKUP and entry.expired(env.now_ms):
@@ -384,7 +384,7 @@ def a_backup_expires_on_its_own_clock(patch: Patch) -> None:
         return expire(entry, env)
 
     patch.setattr(sweep.Sweeps, "reaped", reaped)
-    patch.setattr(changes, "_expire", broken)
+    patch.setattr(changes, "do_expire", broken)
 
 
 def what_has_expired_is_served(patch: Patch) -> None:

@@ -71,13 +71,13 @@ def test_the_second_death_moves_the_entry_aside(monkeypatch: pytest.MonkeyPatch)
     """An assertion in handling one key: the first time it may be chance; after the second the key is served by nobody
     here, its row is kept, and the other session never noticed."""
     store = filled(MemoryStore(copies=1, forget_ms=1_000_000, clock=lambda: 1_000_000))
-    commit = changes._commit
+    commit = changes.do_commit
 
     def broken(entry, what, *rest):
         assert entry is None or what.id != commit_id(2) or entry.shown("poison") is None
         return commit(entry, what, *rest)
 
-    monkeypatch.setattr(changes, "_commit", broken)
+    monkeypatch.setattr(changes, "do_commit", broken)
     with store.write() as transaction:
         transaction.put(KEY, new_session(1, "a", (), 1_000_000, poison=b"1"))
     for incarnation in (1, 2):

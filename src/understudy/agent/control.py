@@ -14,7 +14,7 @@ from understudy import limits
 from understudy.agent.socket import LENGTH_BYTES
 from understudy.config import SOCKET_NAME
 from understudy.errors import AgentUnavailable, FormatMismatch, FrameError
-from understudy.protocol.messages import (
+from understudy.protocol.worker_messages import (
     ControlRequest,
     Hello,
     Reply,

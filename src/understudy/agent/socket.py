@@ -20,7 +20,7 @@ from understudy.errors import FrameError
 from understudy.model.commit import Outcome
 from understudy.model.ids import KEY_BYTES
 from understudy.protocol.commands import Abandoned, Requested, Ticket
-from understudy.protocol.messages import (
+from understudy.protocol.worker_messages import (
     CommitAnswer,
     CommitRequest,
     ControlRequest,

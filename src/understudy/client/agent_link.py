@@ -18,7 +18,7 @@ from typing import Protocol
 
 from understudy.client import frames
 from understudy.errors import AgentUnavailable, FrameError, SessionUnavailable
-from understudy.protocol.messages import (
+from understudy.protocol.worker_messages import (
     CommitAnswer,
     ControlRequest,
     FetchAnswer,

@@ -8,7 +8,7 @@ from understudy.client.sizes import too_large
 from understudy.client.visit import World
 from understudy.errors import SessionPartitioned, SessionUnavailable, SessionUnprotected, StoreFull
 from understudy.model.commit import Outcome
-from understudy.protocol.messages import CommitAnswer, FetchAnswer
+from understudy.protocol.worker_messages import CommitAnswer, FetchAnswer
 
 OVER = (Outcome.UNKNOWN, Outcome.ENDED, Outcome.FENCED)
 """The session ended, or was taken over, while the request ran."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 from understudy.client import frames
 from understudy.client.agent_link import ENDS_CONNECTIONS, NO_ANSWER, RETRY_S, Connects
 from understudy.errors import AgentUnavailable, FormatMismatch, FrameError, SessionUnavailable
-from understudy.protocol.messages import CommitAnswer, FetchAnswer, Reply, Request, TouchRequest
+from understudy.protocol.worker_messages import CommitAnswer, FetchAnswer, Reply, Request, TouchRequest
 
 
 class AsyncAgentLink:

@@ -33,7 +33,7 @@ from understudy.model import values
 from understudy.model.commit import Commit, Creation, Opening, Outcome, Replaced, current_secret, dots_of, opening
 from understudy.model.entry import PRINCIPAL, SECRETS, Entry, Key, Role, Times
 from understudy.model.ids import LOCATOR_BYTES, SECRET_BYTES, Claim, SessionId
-from understudy.protocol.messages import (
+from understudy.protocol.worker_messages import (
     AcknowledgeMode,
     CommitAnswer,
     CommitRequest,

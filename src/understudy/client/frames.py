@@ -8,7 +8,7 @@ import msgspec
 
 from understudy import limits
 from understudy.errors import FormatMismatch, FrameError
-from understudy.protocol.messages import (
+from understudy.protocol.worker_messages import (
     CommitAnswer,
     FetchAnswer,
     Hello,

@@ -22,7 +22,7 @@ from understudy.client.store_link import StoreLink
 from understudy.config import SOCKET_NAME, Config, member_directory, open_directory, read_secrets
 from understudy.errors import AgentUnavailable, SessionUnavailable
 from understudy.model.ids import Keys
-from understudy.protocol.messages import TouchRequest
+from understudy.protocol.worker_messages import TouchRequest
 from understudy.store import clock
 from understudy.store.leases import LeaseBoard
 from understudy.store.lmdb import LmdbStore

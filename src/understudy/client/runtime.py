@@ -24,7 +24,7 @@ from understudy.errors import AgentUnavailable, SessionUnavailable, StoreFull
 from understudy.model.commit import Outcome
 from understudy.model.entry import Role
 from understudy.model.ids import Keys
-from understudy.protocol.messages import AcknowledgeMode
+from understudy.protocol.worker_messages import AcknowledgeMode
 
 _Result = TypeVar("_Result")
 _LOG = logging.getLogger("understudy")

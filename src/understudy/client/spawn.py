@@ -10,13 +10,16 @@ import contextlib
 import fcntl
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from understudy.errors import AgentUnavailable
+
+if TYPE_CHECKING:
+    import subprocess
 
 AGENT = ("-m", "understudy.agent", "--linger", "--detach", "--quiet")
 START_LOCK = "start.lock"
@@ -103,6 +106,8 @@ class Starter:
 
     def _maybe_start(self) -> None:
         """Start the agent unless it is starting or one runs already; after one that failed, with a pause."""
+        import subprocess  # here, because one worker of a machine starts its agent, and the others none
+
         if self._process is not None:
             if self._process.poll() is None:
                 return

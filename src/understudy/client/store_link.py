@@ -11,11 +11,11 @@ import secrets
 import threading
 from collections.abc import Callable
 
-from understudy.model.commit import Outcome, found_by
+from understudy.model.commit import Outcome, found_by, touched
 from understudy.model.entry import Entry, Role
-from understudy.protocol import commands as c
-from understudy.protocol.changes import Environment, perform
-from understudy.protocol.messages import (
+from understudy.protocol.local import Environment, do_commit, do_expire
+from understudy.protocol.settings import Settings
+from understudy.protocol.worker_messages import (
     CommitAnswer,
     CommitRequest,
     FetchAnswer,
@@ -42,7 +42,7 @@ class StoreLink:
         self, store: Store, *, member: str, grace_ms: int, bytes_max: int, forget_ms: int, boot_id: Callable[[], str]
     ) -> None:
         self._store = store
-        self._settings = c.Settings(
+        self._settings = Settings(
             member=member, incarnation=0, chooser=0, copies=0, grace_ms=grace_ms, bytes_max=bytes_max,
             forget_ms=forget_ms,
         )  # fmt: skip
@@ -78,16 +78,16 @@ class StoreLink:
                 here = entry is not None and entry.role is Role.PRIMARY and not entry.ended
                 return FetchAnswer(FetchOutcome.HERE if here else FetchOutcome.UNKNOWN, member)
             case CommitRequest(key=key, commit=commit):
-                outcome, entry = _change(transaction, key, c.DoCommit(0, commit), environment)
+                outcome, entry = transaction.change(key, lambda entry: do_commit(entry, commit, (), environment))
                 outcome = Outcome.COMMITTED if outcome is Outcome.REPEATED else outcome
                 number = entry.number if entry is not None else 0
                 found = found_by(entry, commit) if outcome is Outcome.OUTDATED else {}
                 return CommitAnswer(outcome, False, member, environment.settings.incarnation, number, found=found)
             case TouchRequest(key=key, age_ms=age_ms):
-                _change(transaction, key, c.Touch(age_ms), environment)
+                transaction.change(key, lambda entry: _touch(entry, environment.now_ms - age_ms))
         return CommitAnswer(Outcome.COMMITTED, False, member)
 
-    def _ours(self, transaction: Transaction) -> c.Settings | None:
+    def _ours(self, transaction: Transaction) -> Settings | None:
         """The settings of this store's present incarnation, or None if an agent owns it."""
         owner = transaction.owner()
         if owner is not None and owner.agent:
@@ -102,23 +102,21 @@ class StoreLink:
                 self._checked_boot = True
             if owner.incarnation != self._settings.incarnation:
                 old = self._settings
-                self._settings = c.Settings(
+                self._settings = Settings(
                     member=old.member, incarnation=owner.incarnation, chooser=_chooser(old.member, owner.incarnation),
                     copies=0, grace_ms=old.grace_ms, bytes_max=old.bytes_max, forget_ms=old.forget_ms,
                 )  # fmt: skip
             return self._settings
 
 
-def _change(
-    transaction: Transaction, key: bytes, what: c.What, environment: Environment
-) -> tuple[Outcome, Entry | None]:
-    return transaction.change(key, lambda entry: perform(what, entry, environment))
+def _touch(entry: Entry | None, accessed_ms: int) -> tuple[Outcome, Entry | None]:
+    return (Outcome.UNKNOWN, None) if entry is None else touched(entry, accessed_ms)
 
 
 def _reap(transaction: Transaction, environment: Environment) -> bool:
     """Remove some of what has expired; True if there may be more of it."""
     keys = transaction.keys_due(environment.now_ms, REAP_ENTRIES_MAX)
-    left = [_change(transaction, key, c.Expire(), environment)[1] for key in keys]
+    left = [transaction.change(key, lambda entry: do_expire(entry, environment))[1] for key in keys]
     return len(keys) == REAP_ENTRIES_MAX and None in left  # copies of other members, from former times, are left alone
 
 

@@ -13,7 +13,7 @@ from understudy.client.draft import Draft
 from understudy.model.commit import Opening
 from understudy.model.entry import Attributes, Entry, Key, Role, Times
 from understudy.model.ids import Keys, SessionId, cookie_value
-from understudy.protocol.messages import AcknowledgeMode
+from understudy.protocol.worker_messages import AcknowledgeMode
 from understudy.store import Counts, Reading
 
 NO_ATTRIBUTES: Attributes = {}

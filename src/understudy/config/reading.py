@@ -6,14 +6,12 @@ import hashlib
 import os
 import re
 import socket
-import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from understudy import limits
 from understudy.config.options import FILE_TABLES, OPTIONS, VARIABLES, Option, option_named
-from understudy.config.settings import Config, build, suggestion, typed
+from understudy.config.settings import Config, build, nearest, suggestion, typed
 from understudy.errors import ConfigurationError
 
 FILE_NAME = "understudy.toml"
@@ -78,8 +76,8 @@ def unknown_variables(environ: Mapping[str, str]) -> tuple[tuple[str, str | None
             and environ[variable]
             and not _KUBERNETES.fullmatch(name)
         ):
-            close = get_close_matches(name, names, n=1, cutoff=_TYPO_SIMILARITY)
-            found.append((variable, PREFIX + close[0] if close else None))
+            meant = nearest(name, names, _TYPO_SIMILARITY)
+            found.append((variable, PREFIX + meant if meant else None))
     return tuple(found)
 
 
@@ -151,6 +149,8 @@ def _read_toml(path: Path, label: str) -> dict[str, object] | None:
         raise ConfigurationError(
             f"file {label}: is larger than {limits.CONFIG_FILE_BYTES_MAX} bytes; is it the right file?"
         )
+    import tomllib  # here, because who is configured by the environment has no file
+
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,8 @@ AGREED = frozenset(
 )
 """Options that all members of a cluster should have alike: each acts on what the others hold, or expects it of them."""
 
+NAME_SIMILARITY = 0.6
+"""How like a wrong name one must be to be suggested; 0.6 is what ``difflib`` itself takes."""
 PARTITION_MEMBERS_MIN = 3
 """Of two members neither is a majority when the other is gone."""
 
@@ -186,8 +187,15 @@ def shown(config: Config, option: Option) -> str:
 
 def suggestion(name: str, known: list[str]) -> str:
     """Gives "; did you mean `x`?" or nothing."""
-    close = get_close_matches(name.lower(), known, n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
+    close = nearest(name.lower(), known, NAME_SIMILARITY)
+    return f"; did you mean `{close}`?" if close else ""
+
+
+def nearest(name: str, known: list[str], similarity: float) -> str | None:
+    """Gives the known name that is most like this one, if it is as like it as wanted (1: the same)."""
+    from difflib import get_close_matches  # here, because only a mistake needs it
+
+    return next(iter(get_close_matches(name, known, n=1, cutoff=similarity)), None)
 
 
 def _known(name: str, where: str) -> Option:

@@ -184,7 +184,7 @@ Sweeps (``sweep``)
     heartbeats have taught it: what lay before a member that stood still is no news of use.)
 
 Reading order
-    ``messages``   everything that members, and a worker and its agent, say to each other
+    ``messages``   everything that members say to each other; ``worker_messages``: a worker and its agent
     ``commands``   events in, commands out; beside them ``facts``, for people, and ``settings``
     ``engine``     the table from event to handler
     ``members``    who is alive; leases; where the next copy goes (``placement``)
@@ -204,7 +204,7 @@ Reading order
     ``lives``      agents that are over for long leave the contexts
     ``absence``    a store that was away for too long
     ``join``       from a start, or a pause, to ready
-    ``changes``    which pure function of ``model`` each ``Change`` names
+    ``changes``    which pure function of ``model`` each ``Change`` names; ``local``: those that take no other member
     ``core``       what the ``parts`` share
 
 What is absent on purpose: a clock, chance, entries in memory, locks, retries inside a call, a coordinator, and any

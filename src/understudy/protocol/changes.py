@@ -6,31 +6,20 @@ next commit number) comes in through ``Environment``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-
 import msgspec
 
 from understudy.model import roles
-from understudy.model.commit import Commit, Outcome, Stamp, applied, created, refusal, touched
+from understudy.model.commit import Outcome, touched
 from understudy.model.entry import OVER, Context, Entry, Epoch, Role, covers
 from understudy.protocol import commands as c
+from understudy.protocol.local import Environment as Environment
+from understudy.protocol.local import do_commit, do_expire
 
 IDLE_SLACK = 10
 """A copy's access time may be later than the primary's by messages' travel: one tenth of the idle timeout is not
 taken as use since then."""
 ABSOLUTE_SLACK_MS = 1_000
 """A session's beginning is known more exactly."""
-
-
-class Environment(msgspec.Struct, frozen=True, gc=False):
-    """The world, as arguments."""
-
-    settings: c.Settings
-    now_ms: int
-    next_number: Callable[[], int]
-    is_nearly_full: Callable[[], bool]
-    unanswered: Container[int] = frozenset()
-    """Numbers of the changes that nobody was answered for: their outbox rows are there and unmarked."""
 
 
 def perform(what: c.What, entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:
@@ -56,7 +45,7 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
     me, now = env.settings.member, env.now_ms
     match what:
         case c.DoCommit(commit=commit, backups=backups):
-            return _commit(entry, commit, backups, env)
+            return do_commit(entry, commit, backups, env)
         case c.CopyIn(delta=delta):
             return roles.copied(entry, delta, me, now)
         case c.Learn(location=location):
@@ -66,7 +55,7 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
         case c.GivePromise(promise=promise, location=location, heard=heard):
             return roles.promised(entry, promise, me, location, heard)
         case c.Expire():
-            return _expire(entry, env)
+            return do_expire(entry, env)
         case c.Discard():
             return (Outcome.UNCHANGED, None) if entry is None else (Outcome.REMOVED, None)
         case c.ForgetCopy(epoch=epoch):
@@ -102,23 +91,6 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
     raise AssertionError(f"no such change: {what!r}")
 
 
-def _commit(
-    entry: Entry | None, commit: Commit, backups: tuple[str, ...], env: Environment
-) -> tuple[Outcome, Entry | None]:
-    settings = env.settings
-    if entry is None and commit.creates is None:
-        return Outcome.UNKNOWN, None
-    if entry is None and env.is_nearly_full():
-        return Outcome.STORE_FULL, None
-    unnumbered = Stamp(settings.member, settings.incarnation, 0, env.now_ms, settings.grace_ms, settings.bytes_max)
-    if entry is not None:
-        refused = refusal(entry, commit, unnumbered)
-        if refused is not None:
-            return refused, entry
-        return applied(entry, commit, msgspec.structs.replace(unnumbered, number=env.next_number()))
-    return created(commit, msgspec.structs.replace(unnumbered, number=env.next_number()), backups, settings.chooser)
-
-
 def _brings_news(entry: Entry, changed: Entry) -> bool:
     """True if a copy shows something else now, or may; which incarnations are over is nothing that anybody is shown."""
     if changed.context == entry.context:
@@ -132,17 +104,6 @@ def _confirm(entry: Entry, context: Context | None) -> tuple[Outcome, Entry]:
     if not entry.unconfirmed or not is_meant:
         return Outcome.UNCHANGED, entry
     return Outcome.STORED, msgspec.structs.replace(entry, unconfirmed=False)
-
-
-def _expire(entry: Entry | None, env: Environment) -> tuple[Outcome, Entry | None]:
-    if entry is None:
-        return Outcome.UNCHANGED, None
-    if entry.ended:
-        due = entry.ended_ms + env.settings.forget_ms
-        return (Outcome.REMOVED, None) if env.now_ms >= due else (Outcome.UNCHANGED, entry)
-    if entry.role is Role.PRIMARY and entry.expired(env.now_ms):
-        return Outcome.REMOVED, None
-    return Outcome.UNCHANGED, entry
 
 
 def _forget(entry: Entry | None, epoch: Epoch, now_ms: int) -> tuple[Outcome, Entry | None]:

@@ -13,7 +13,7 @@ from understudy.client.conversation import Answer, Ask
 from understudy.client.visit import Settings
 from understudy.client.visit import World as ClientWorld
 from understudy.errors import SessionUnavailable, UnderstudyError
-from understudy.protocol.messages import AcknowledgeMode
+from understudy.protocol.worker_messages import AcknowledgeMode
 from understudy.sim.plan import UserPlan
 from understudy.sim.world import Machine, Question
 from understudy.store import Reading

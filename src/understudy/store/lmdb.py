@@ -7,7 +7,6 @@ none outlives one look-up.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import os
@@ -19,13 +18,11 @@ from types import TracebackType
 from typing import Any
 
 import lmdb
-import lmdb.verify
 from lmdb import _envid
 
 from understudy import errors, limits
 from understudy.model.entry import Key
 from understudy.store import Reading, Transaction, clock, codec, opening
-from understudy.store.check import check
 from understudy.store.codec import State
 from understudy.store.remembered import Remembered
 from understudy.store.tables import STATE, LmdbTransaction, Tables, reindex
@@ -107,6 +104,8 @@ def _leave_to_parent(inherited: list[_Opened]) -> None:
     the inherited descriptors: so they are kept, also at the interpreter's end. py-lmdb's guard against opening a file
     twice in a process knows files only; the child's set of open files begins with its parent's.
     """
+    import ctypes  # here, because few workers have a parent that had opened a store
+
     for opened in inherited:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened.env))
     file_keys = _envid.env_keys
@@ -270,7 +269,7 @@ class LmdbStore:
             opened.env, opened.tables, opened.read_only = writable.env, writable.tables, False
         try:
             self._prepare(opened)
-            if doubtful and self.set_aside is None and (damage := list(check(_Unshared(opened)).problems)):
+            if doubtful and self.set_aside is None and (damage := _Unshared(opened).problems()):
                 if opened.references == 0:
                     opened.env.close()
                 self._put_away(process, path, damage)
@@ -370,10 +369,13 @@ class LmdbStore:
 
     def _damage_of_file(self) -> list[str]:
         """What is wrong in the file's own structure. Cost: about 5 s for 1 GB, once in a boot."""
+        # Here, because a boot's first process needs it, and hardly any other.
+        from lmdb.verify import VerifyError, verify
+
         data = opening.data_file(self._directory)
         try:
-            return list(lmdb.verify.verify(str(data), subdir=False))  # type: ignore[no-untyped-call]  # it has no stub
-        except (lmdb.verify.VerifyError, OSError) as error:
+            return list(verify(str(data), subdir=False))  # type: ignore[no-untyped-call]  # it has no stub
+        except (VerifyError, OSError) as error:
             return [str(error)]
 
     def _put_away(self, process: _Process, path: str, damage: list[str]) -> None:
@@ -391,6 +393,12 @@ class _Unshared:
 
     def __init__(self, opened: _Opened) -> None:
         self._opened = opened
+
+    def problems(self) -> list[str]:
+        # Here, for the reason of ``_damage_of_file``.
+        from understudy.store.check import check
+
+        return list(check(self).problems)
 
     @contextmanager
     def view(self) -> Iterator[LmdbTransaction]:
