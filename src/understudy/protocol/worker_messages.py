@@ -136,6 +136,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, tag=72):
     commit: CommitAnswer | None = None
     control: bytes | None = None
 
+
 WorkerMessage = FetchRequest | CommitRequest | SettleRequest | TouchRequest | Hello | Welcome | ControlRequest | Reply
 Request = FetchRequest | CommitRequest | SettleRequest | TouchRequest
 
