@@ -6,9 +6,10 @@ is counted is what the protocol sends, exactly, and the same in every run.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from understudy import limits
 from understudy.client.conversation import Answer, Ask
@@ -129,7 +130,7 @@ class Simulated:
 
     def client(self, name: str) -> Client:
         """A worker's client at a member."""
-        config = dataclasses.replace(self._config, member=name)
+        config = replace(self._config, member=name)
         return Client(config, _Access(self, self.world.machines[name]))
 
     def run_for(self, ms: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from understudy.config import (
     OPTIONS,
@@ -67,7 +67,7 @@ def refusal(tmp_path: Path, file: str | None = None, environ: Mapping[str, str] 
 
 def test_the_table_and_config_agree() -> None:
     """Every option is an attribute of Config, every typed attribute an option; no two share a variable or a key."""
-    fields = {field.name for field in dataclasses.fields(Config)} - {"values", "secret_text"}
+    fields = set(Config.__struct_fields__) - {"values", "secret_text"}
     assert {option.attribute for option in OPTIONS} == fields
     assert len({option.variable for option in OPTIONS}) == len(OPTIONS)
     assert len({(option.file_table, option.file_key) for option in OPTIONS}) == len(OPTIONS)
@@ -127,7 +127,7 @@ def test_every_default_may_be_written_in_the_environment(tmp_path: Path) -> None
     config = read(tmp_path, EXAMPLE.replace('"keys/', f'"{tmp_path}/keys/'))
     environ = {option.variable: shown(config, option) for option in OPTIONS if shown(config, option) != "none"}
     again = load(environ=environ, cwd=tmp_path / "elsewhere", hostname="other")
-    assert again == config
+    assert replace(again, values={}) == replace(config, values={})
     assert again.source("seeds") == "environment UNDERSTUDY_SEEDS"
 
 

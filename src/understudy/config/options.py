@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from understudy import limits
 from understudy.config.parse import format_size
@@ -47,8 +48,7 @@ COOKIE_PATH_PATTERN = r"/[\x21-\x3a\x3c-\x7e]{0,1023}"
 COOKIE_DOMAIN_PATTERN = r"\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(Struct, frozen=True):
     """One setting: its name, where it may be set, what it may be, and what it is when nobody sets it.
 
     ``name`` is the keyword and, in capitals after ``UNDERSTUDY_``, the variable; ``key`` is the key in the file's
@@ -92,8 +92,7 @@ class Option:
         return self.name + "_ms" if self.kind == "duration" else self.name
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """A variable that is no option: it says where to look, or is too secret for a file of settings."""
 
     name: str

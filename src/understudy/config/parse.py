@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 _DURATION = re.compile(
     r"(?:(?P<d>[0-9]{1,9})d)?\s*(?:(?P<h>[0-9]{1,9})h)?\s*(?:(?P<m>[0-9]{1,9})m)?\s*"
@@ -37,8 +38,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za
 _ADDRESS_HINT = 'write it like "10.0.0.1:7400", "web1.internal:7400" or "[fd00::1]:7400"'
 
 
-@dataclass(frozen=True, order=True)
-class Address:
+class Address(Struct, frozen=True, order=True):
     """A host and a port; ``str()`` gives HOST:PORT, with brackets around an IPv6 host."""
 
     host: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from understudy.config.convert import convert
 from understudy.config.options import OPTIONS, Option, option_named
@@ -30,8 +31,7 @@ PARTITION_MEMBERS_MIN = 3
 """Of two members neither is a majority when the other is gone."""
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Struct, frozen=True):
     """Every setting of this member, typed; durations in milliseconds, sizes in bytes.
 
     Made by ``load``; never changed, only derived from with ``with_overrides``. Its ``repr`` shows no secret.
@@ -90,10 +90,14 @@ class Config:
     cookie_partitioned: bool
     store_bytes_max: int
     store_sync: bool
-    secret_text: str | None = field(default=None, repr=False)
+    secret_text: str | None = None
     """What ``UNDERSTUDY_SECRET`` holds; ``read_secrets`` gives the secrets themselves."""
-    values: Values = field(default_factory=dict, repr=False, compare=False)
+    values: Values = {}
     """What was set, before defaults that depend on other options were worked out."""
+
+    def __repr__(self) -> str:
+        names = (name for name in self.__struct_fields__ if name not in ("secret_text", "values"))
+        return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     @property
     def clustered(self) -> bool:

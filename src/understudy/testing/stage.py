@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
 
 from understudy.client import runtime
 from understudy.client.runtime import Access, Client, Runtime
@@ -48,7 +49,7 @@ class Clients:
             member = self._access(made.config)
             if member.name not in made.clients:
                 # What is configured counts, but for who the members are.
-                config = dataclasses.replace(
+                config = replace(
                     made.config, member=member.name, listen=None, seeds=(), manager_class=self._manager_class
                 )
                 made.clients[member.name] = Client(config, member)
