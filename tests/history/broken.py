@@ -20,7 +20,7 @@ from understudy.model import roles
 from understudy.model.commit import Commit, Opening, Outcome
 from understudy.model.delta import Delta
 from understudy.model.entry import NO_PROMISE, Entry, Role
-from understudy.protocol import absence, changes, engine, inquire, locate, members, replicate, sweep
+from understudy.protocol import absence, changes, engine, inquire, local, locate, members, replicate, sweep
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.store import Reading, memory
@@ -124,7 +124,7 @@ def _refusing(patch: Patch, change: Callable[[Entry, Commit], tuple[Entry, Commi
     def broken(entry: Entry, commit: Commit, *rest: Any) -> Outcome | None:
         return right(*change(entry, commit), *rest)
 
-    everywhere(patch, "refusal", broken, commits, changes)
+    everywhere(patch, "refusal", broken, commits, local)
 
 
 def repeats_are_applied_again(patch: Patch) -> None:
@@ -150,8 +150,8 @@ def an_end_is_not_final(patch: Patch) -> None:
     def revive(entry: Entry, commit: Commit, *rest: Any) -> Any:
         return applied(entry if commit.ends else replaced(entry, ended_ms=0), commit, *rest)
 
-    everywhere(patch, "refusal", broken, commits, changes)
-    everywhere(patch, "applied", revive, commits, changes)
+    everywhere(patch, "refusal", broken, commits, local)
+    everywhere(patch, "applied", revive, commits, local)
 
 
 def a_login_fences_nothing(patch: Patch) -> None:

@@ -18,8 +18,8 @@ from understudy.model import delta as deltas
 from understudy.model import roles
 from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Entry, Role
-from understudy.protocol import changes, endings, engine, members, readers, replicate, serve, shares, sweep
 from understudy.protocol import commands as c
+from understudy.protocol import endings, engine, local, members, readers, replicate, serve, shares, sweep
 from understudy.protocol import messages as m
 
 Patch = pytest.MonkeyPatch
@@ -98,7 +98,7 @@ def a_replaced_secret_writes(patch: Patch) -> None:
     def broken(entry: Entry, commit: Commit, *rest: Any) -> Outcome | None:
         return right(entry, msgspec.structs.replace(commit, secret=b""), *rest)
 
-    for module in (commits, changes):
+    for module in (commits, local):
         patch.setattr(module, "refusal", broken)
 
 
