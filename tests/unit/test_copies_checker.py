@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.making import KEY, SECRET, after, backup_of, commit_id, new_session
 
-from understudy.model.commit import Commit
+from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Entry
 from understudy.protocol import commands as c
+from understudy.protocol import messages as m
 from understudy.sim.checkers.copies import LOST_A_MOMENT_AGO_MS, RECOVERING_MS, Copies
 from understudy.sim.checkers.ledger import Calm
 from understudy.sim.plan import Promises
@@ -90,3 +91,39 @@ def test_who_held_the_tombstone_for_its_time_has_held_enough(held_ms: int, by: s
     for name in by:
         judged.drop(name)
     assert (judged.shown() == []) is is_well
+
+
+@pytest.mark.parametrize("before_ms", [None, 0, 2], ids=["never found", "found before", "found after"])
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_lost_store_counts_for_an_answer_until_its_loss_is_noticed(before_ms: int | None, is_lost: bool) -> None:
+    """S12, S22: a machine that has acknowledged may be lost a moment later; who knows that calls nothing protected."""
+    judged = Judged()
+    judged.put("a", HELD)
+    judged.put("b", backup_of(HELD))
+    a, b = judged.world.machines["a"], judged.world.machines["b"]
+    if before_ms == 0:
+        judged.copies.told(a, c.Fact(c.FactKind.MEMBER_FOUND, member="b"))
+    judged.world.run_for(1)
+    b.crash(with_store=False)
+    judged.world.run_for(1)
+    if before_ms:
+        judged.copies.told(a, c.Fact(c.FactKind.MEMBER_FOUND, member="b"))
+    if is_lost:
+        judged.copies.told(a, c.Fact(c.FactKind.MEMBER_LOST, member="b"))
+    request = m.CommitRequest(1, KEY, Commit(commit_id(1), SECRET), m.AcknowledgeMode.BACKUP)
+    judged.copies.replied(a, request, m.CommitAnswer(Outcome.COMMITTED, True, "a", a.me.incarnation, HELD.number))
+    assert (judged.told == []) is (before_ms == 0 and not is_lost)
+
+
+@pytest.mark.parametrize("by_another", [True, False])
+def test_what_another_member_has_decided_it_may_have_decided_before_the_loss(by_another: bool) -> None:
+    """S12, S22: its answer was under way meanwhile."""
+    judged = Judged()
+    judged.put("a", HELD)
+    judged.put("b", backup_of(HELD))
+    a = judged.world.machines["a"]
+    judged.world.machines["b"].crash(with_store=False)
+    request = m.CommitRequest(1, KEY, Commit(commit_id(1), SECRET), m.AcknowledgeMode.BACKUP)
+    decided_by = a.me.incarnation + by_another
+    judged.copies.replied(a, request, m.CommitAnswer(Outcome.COMMITTED, True, "a", decided_by, HELD.number))
+    assert (judged.told == []) is by_another

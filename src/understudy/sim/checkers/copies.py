@@ -16,7 +16,7 @@ NEVER_MS = 1 << 60
 RECOVERING_MS = 12_000
 """After the loss of a store, until everything has its copies again: what was protected may be read meanwhile."""
 LOST_A_MOMENT_AGO_MS = 3_000
-"""A machine whose store was lost so lately may have acknowledged before."""
+"""A machine whose store was lost so lately may have acknowledged before, to whoever has not noticed the loss."""
 
 
 class Copies:
@@ -29,6 +29,8 @@ class Copies:
         self._expired: set[Key] = set()
         self._forgot: dict[Key, set[str]] = {}
         """Machines that have held a session's tombstone until its time was over."""
+        self._met: dict[tuple[str, str], int] = {}
+        """(Who, whom) -> since when the first takes the second for present."""
 
     def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
         if before is None or after is not None:
@@ -43,6 +45,10 @@ class Copies:
     def told(self, machine: Machine, fact: Fact) -> None:
         if fact.kind is FactKind.SESSION_EXPIRED:
             self._expired.add(fact.key)
+        elif fact.kind is FactKind.MEMBER_FOUND or fact.kind is FactKind.MEMBER_RETURNED:
+            self._met[machine.name, fact.member] = machine.world.now_ms
+        elif fact.kind is FactKind.MEMBER_LOST:
+            self._met.pop((machine.name, fact.member), None)
 
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
@@ -51,7 +57,11 @@ class Copies:
             return
         if not self._calm.holds(machine.world.now_ms):
             return
-        holders = self._holders(machine.world, lambda entry: _has(entry, request, answer), request.key)
+        # (What another member has told us, that one may have decided before a loss of which we know.)
+        decided_here = machine if answer.incarnation == machine.me.incarnation else None
+        holders = self._holders(
+            machine.world, lambda entry: _has(entry, request, answer), request.key, decided=decided_here
+        )
         if holders <= self._copies:
             self._tell(f"{machine.name}: a change of {request.key.hex()[:6]} is called protected; {holders} hold it")
 
@@ -66,8 +76,16 @@ class Copies:
         if holders <= self._copies:
             self._tell(f"{where}: what is shown of {key.hex()[:6]} is called protected; {holders} hold it")
 
-    def _holders(self, world: World, has: Callable[[Entry], bool], key: Key, since_ms: int = NEVER_MS) -> int:
-        """How many machines hold it, or held it in a store that was lost since then; all, if the session is over.
+    def _holders(
+        self,
+        world: World,
+        has: Callable[[Entry], bool],
+        key: Key,
+        since_ms: int = NEVER_MS,
+        decided: Machine | None = None,
+    ) -> int:
+        """How many machines hold it, or held it in a store that was lost since then, and whose loss the machine that
+        ``decided`` has not noticed; all, if the session is over.
 
         (Who acknowledged a change may have expired the session since, as its next primary; then nothing is left of it
         whose time is not over. And a request may be answered so late that the session was ended and its tombstone
@@ -83,9 +101,20 @@ class Copies:
             return len(machines)
         forgot = self._forgot.get(key, ())
         return sum(
-            machine.name in forgot or any(entry.ended or has(entry) for entry in machine.held_at(key, since_ms))
+            machine.name in forgot
+            or any(
+                entry.ended or has(entry)
+                for entry in machine.held_at(key, NEVER_MS if self._has_missed(decided, machine) else since_ms)
+            )
             for machine in machines
         )
+
+    def _has_missed(self, who: Machine | None, whom: Machine) -> bool:
+        """True if the first knows that the second's store is lost: it has lost it, or has met its next life."""
+        if who is None or whom.lost_store is None:
+            return False
+        met_ms = self._met.get((who.name, whom.name))
+        return met_ms is None or met_ms > whom.lost_store[1]
 
 
 class Current:
