@@ -40,14 +40,14 @@ class Engine:
         self.joining = self.parts.joining
         self.absence = self.parts.absence
         self._receiver = Receiver(self.parts)
-        self._with_deadlines = (
-            self.replication,
-            self.inquiries,
-            self.comparisons,
-            self.service,
-            self.moves,
-            self.directory,
-            self.patrol,
+        self._deadlines = (
+            self.replication.deadline_ms,
+            self.inquiries.deadline_ms,
+            self.comparisons.deadline_ms,
+            self.service.deadline_ms,
+            self.moves.deadline_ms,
+            self.directory.deadline_ms,
+            self.patrol.deadline_ms,
         )
         self._view: tuple[str, ...] = ()
 
@@ -118,8 +118,8 @@ class Engine:
         """When ``Ticked`` is due. Events may bring it nearer, but only what it was for being done puts it off: so a
         timer may stay as it is, and look here once more when it goes off."""
         soonest = min(self.members.deadline_ms(), self.sweeps.deadline_ms())
-        for part in self._with_deadlines:
-            instant = part.deadline_ms()
+        for deadline_ms in self._deadlines:
+            instant = deadline_ms()
             if instant is not None and instant < soonest:
                 soonest = instant
         return soonest

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
+from understudy.protocol import messages as m
 from understudy.sim.checkers import quiet
 from understudy.sim.checkers.answers import Durable, Refused, Smaller, UnderWay
 from understudy.sim.checkers.copies import Copies, Current
@@ -97,7 +98,14 @@ class History:
         world.on_stored += [one.stored, apart.stored, dots.stored, gone.stored, bounds.stored]
         world.on_stored += [rising.stored, promised.stored]
         durable, refused = Durable(tell), Refused(tell)
-        world.on_sent += [promised.sent, durable.sent, UnderWay(tell).sent]
+        world.on_sent[m.Ask].append(promised.asks)
+        world.on_sent[m.Answers].append(promised.answers)
+        world.on_sent[m.Acknowledge].append(promised.acknowledges)
+        for looks in world.on_sent.values():
+            looks.append(durable.sent)
+        under_way = UnderWay(tell)
+        world.on_sent[m.Fetch].append(under_way.asks)
+        world.on_sent[m.Fetched].append(under_way.shows)
         world.on_replied += [durable.replied, refused.replied]
         world.on_stored.append(refused.stored)
         world.on_turned += [bounds.turned, gone.turned]
@@ -183,7 +191,8 @@ class History:
 
     def unrecovered(self) -> Iterator[str]:
         """What is not as it should be after a fault, whatever users do meanwhile."""
-        return chain(quiet.unready(self.world), quiet.unprotected(self.world, self.keys()))
+        yield from quiet.unready(self.world)
+        yield from quiet.unprotected(self.world, self.keys())
 
     def leaderless(self) -> Iterator[bytes]:
         """Sessions that nobody leads at this moment."""
@@ -191,11 +200,11 @@ class History:
 
     def _unsettled(self) -> Iterator[str]:
         """The same, when nobody does anything any more."""
+        yield from self.unrecovered()
         keys = self.keys()
-        wrong = chain(
-            quiet.unequal(self.world, keys), quiet.misplaced(self.world, keys), quiet.uneven(self.world, keys)
-        )
-        return chain(self.unrecovered(), wrong, self.gone.alive(self.world))
+        for wrong in (quiet.unequal, quiet.misplaced, quiet.uneven):
+            yield from wrong(self.world, keys)
+        yield from self.gone.alive(self.world)
 
     def _read_everything(self) -> None:
         """At the end every member shows every session, with everything that was promised."""
@@ -218,8 +227,8 @@ class History:
         return next((entry for entry in entries if entry is not None and entry.role is Role.PRIMARY), None)
 
     def _unlooked(self) -> Iterator[str]:
-        looks = (f"{user.looks} looks of {user.name} were not answered" for user in self.users if user.looks)
-        return chain(looks, quiet.unequal(self.world, self.keys()))
+        yield from (f"{user.looks} looks of {user.name} were not answered" for user in self.users if user.looks)
+        yield from quiet.unequal(self.world, self.keys())
 
 
 def run(plan: Plan, *, trace: bool = False, problems_max: int = PROBLEMS_MAX) -> Report:

@@ -219,7 +219,7 @@ class User:
                 request.ledger.counted_tried += 1
         request.at = machine.name
         request.where = f"{operation.kind} at {machine.name}, begun at {request.began_ms} ms"
-        self._note(request, f"asks {machine.name} to {operation.kind} {operation.attribute}".rstrip())
+        self._note(request, lambda: f"asks {machine.name} to {operation.kind} {operation.attribute}".rstrip())
         handling = Handling(machine, partial(self._answered, request, done))
         if operation.stall_ms and request.ledger is not None:
             key, after = request.ledger.key, operation.stalls_after
@@ -232,16 +232,17 @@ class User:
             self.world.later(PATIENCE_MS, lambda: self._give_up(request, done))
         return request
 
-    def _note(self, request: Request, text: str) -> None:
+    def _note(self, request: Request, text: Callable[[], str]) -> None:
+        """A line of the transcript. Only who wants one pays for its text."""
         if self.world.trace is not None:
             key = request.ledger.key.hex()[:6] if request.ledger is not None else "new"
-            self.world.note(f"{self.name} ({key}) #{request.number}: {text}")
+            self.world.note(f"{self.name} ({key}) #{request.number}: {text()}")
 
     def _give_up(self, request: Request, done: Callable[[Request], None]) -> None:
         """The browser waits no longer; what the request does it does for nobody."""
         if not request.over:
             request.over = True
-            self._note(request, "gives up")
+            self._note(request, lambda: "gives up")
             self._is_logging_in = self._is_logging_in and bool(request.cookie)
             done(request)
 
@@ -258,7 +259,7 @@ class User:
         if not request.cookie:
             self._is_logging_in = False
         if error is not None:
-            self._note(request, f"gets {type(error).__name__}")
+            self._note(request, lambda: f"gets {type(error).__name__}")
             if isinstance(error, SessionUnavailable):
                 self._unavailable(request, error)
             if ledger is not None and request.written is not None:
@@ -271,7 +272,10 @@ class User:
             elif not isinstance(error, (SessionUnavailable, Died)):
                 self.tell(f"{request.where}: {error!r}")
         else:
-            self._note(request, f"is answered {request.values} {request.outcome!r} protected={_protected(request)}")
+            self._note(
+                request,
+                lambda: f"is answered {request.values} {request.outcome!r} protected={_protected(request)}",
+            )
             if ledger is None:
                 if not nobody:
                     self._logged_in(request)

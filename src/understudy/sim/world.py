@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
@@ -38,6 +38,8 @@ Answered = Callable[[Reply | None], None]
 """Called with the answer, or None if none came in time."""
 Stored = Callable[["Machine", bytes, Entry | None, Entry | None], None]
 """Called with what a transaction changed: machine, key, entry before, entry after."""
+Sent = Callable[["Machine", str, Any], None]
+"""Called with a message of its kind: who sends it, to whom, the message."""
 
 
 class Clock(NamedTuple):
@@ -331,12 +333,12 @@ class Machine:
         due_ms = self.clock.until(executor.deadline_ms(), now)
         if self._tick_due_ms <= now or due_ms < self._tick_due_ms:
             self._tick_due_ms = due_ms
-            self.world.at(due_ms, lambda: self._tick(executor, due_ms))
+            self.world.at(due_ms, self._tick, executor, due_ms)
 
     def _tick(self, executor: Executor, due_ms: int) -> None:
         if self.executor is not executor or self.is_paused or due_ms != self._tick_due_ms:
             return
-        if executor.deadline_ms() <= executor.now_ms():
+        if executor.deadline_ms() <= self.now_ms():
             self._submit(c.Ticked())
         else:
             self._schedule_tick(executor)
@@ -370,7 +372,8 @@ class World:
         self._clocks = clocks or {}
         self.machines: dict[str, Machine] = {}
         self.on_stored: list[Stored] = []
-        self.on_sent: list[Callable[[Machine, str, m.MemberMessage], None]] = []
+        self.on_sent: dict[type[m.MemberMessage], list[Sent]] = {kind: [] for kind in get_args(m.MemberMessage)}
+        """By the kind of the message: most of them are of no kind that anybody but ``Durable`` asks for."""
         self.on_turned: list[Callable[[Machine], None]] = []
         self.on_told: list[Callable[[Machine, c.Fact], None]] = []
         self.on_replied: list[Callable[[Machine, m.Request, Reply], None]] = []
@@ -403,7 +406,7 @@ class World:
             look(machine, key, before, after)
 
     def sent(self, machine: Machine, to: str, message: m.MemberMessage) -> None:
-        for look in self.on_sent:
+        for look in self.on_sent[type(message)]:
             look(machine, to, message)
 
     def turned(self, machine: Machine) -> None:
@@ -433,11 +436,11 @@ class World:
 
     # --- time ----------------------------------------------------------------------------------------------
 
-    def at(self, due_ms: int, action: Callable[[], None]) -> None:
-        self.network.at(due_ms, action)
+    def at(self, due_ms: int, action: Callable[..., None], *arguments: Any) -> None:
+        self.network.at(due_ms, action, *arguments)
 
-    def later(self, after_ms: int, action: Callable[[], None]) -> None:
-        self.network.at(self.network.now_ms + after_ms, action)
+    def later(self, after_ms: int, action: Callable[..., None], *arguments: Any) -> None:
+        self.network.at(self.network.now_ms + after_ms, action, *arguments)
 
     def run_until(self, until_ms: int) -> None:
         """Let everything happen up to an instant, in order."""

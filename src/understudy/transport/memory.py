@@ -14,7 +14,7 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from understudy import limits
 from understudy.transport import Listener, Peer
@@ -38,7 +38,7 @@ class _Place:
         self.shown = False  # its token is there: started, and neither left nor ended
         self.running = False  # started and not ended: frames go out and come in
         self.paused_at_ms: int | None = None
-        self.waiting: list[Callable[[], None]] = []  # deliveries that wait for the end of a pause
+        self.waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []  # what waits for the end of a pause
         self.found: set[Peer] = set()  # what its listener was told
 
 
@@ -103,7 +103,7 @@ class MemoryNetwork:
         self.detect_ms, self.silent_ms = detect_ms, silent_ms
         self.now_ms = 0
         self._random = Random(seed)
-        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()
         self._places: dict[Peer, _Place] = {}
         self._cuts: set[tuple[str, str]] = set()
@@ -124,9 +124,9 @@ class MemoryNetwork:
 
     # --- time ----------------------------------------------------------------------------------------------------
 
-    def at(self, due_ms: int, happens: Callable[[], None]) -> None:
+    def at(self, due_ms: int, happens: Callable[..., None], *arguments: Any) -> None:
         """Lets something happen at an instant, in one row with frames and notices."""
-        heapq.heappush(self._queue, (due_ms, next(self._order), happens))
+        heapq.heappush(self._queue, (due_ms, next(self._order), happens, arguments))
 
     def next_ms(self) -> int | None:
         """Gives when the next frame or notice is due, or None when nothing is under way."""
@@ -139,9 +139,9 @@ class MemoryNetwork:
         """
         if not self._queue:
             return False
-        due_ms, _, deliver = heapq.heappop(self._queue)
+        due_ms, _, happens, arguments = heapq.heappop(self._queue)
         self.now_ms = max(self.now_ms, due_ms)
-        deliver()
+        happens(*arguments)
         return True
 
     def deliver_until(self, now_ms: int) -> None:
@@ -149,10 +149,10 @@ class MemoryNetwork:
         assert now_ms >= self.now_ms, "time does not go back"
         queue = self._queue
         while queue and queue[0][0] <= now_ms:
-            due_ms, _, happens = heapq.heappop(queue)
+            due_ms, _, happens, arguments = heapq.heappop(queue)
             if due_ms > self.now_ms:
                 self.now_ms = due_ms
-            happens()
+            happens(*arguments)
         self.now_ms = now_ms
 
     # --- faults --------------------------------------------------------------------------------------------------
@@ -204,11 +204,11 @@ class MemoryNetwork:
             silent = self.now_ms - place.paused_at_ms >= self.silent_ms
             place.paused_at_ms = None
             waiting, place.waiting = place.waiting, []
-            for deliver in waiting:
-                self.at(self.now_ms, deliver)
+            for deliver, arguments in waiting:
+                self.at(self.now_ms, deliver, *arguments)
             if silent:
                 for peer in sorted(place.found):
-                    self.at(self.now_ms, lambda place=place, peer=peer: self._tell_lost(place, peer))  # type: ignore[misc]
+                    self.at(self.now_ms, self._tell_lost, place, peer)
             self._look_at(place.peer, self.detect_ms)
             for other in list(self._places.values()):
                 self._look(place, other, self.detect_ms)
@@ -232,11 +232,11 @@ class MemoryNetwork:
             self._lost += 1
             return
         frame = bytes(frame)
-        self.at(self._arrival_ms(me, to), lambda: self._arrive(me, to, frame))
+        self.at(self._arrival_ms(me, to), self._arrive, me, to, frame)
         if self.repeat and self._random.random() < self.repeat:
             self._repeated += 1
             late_ms = self.now_ms + self._random.randint(*self.delay_ms) * self._random.randint(1, 10)
-            self.at(late_ms, lambda: self._arrive(me, to, frame))
+            self.at(late_ms, self._arrive, me, to, frame)
 
     def _leave(self, me: Peer) -> None:
         place = self._places[me]
@@ -270,7 +270,7 @@ class MemoryNetwork:
         if place is None or not place.running or (sender.name, to.name) in self._cuts:
             self._lost += 1
         elif place.paused_at_ms is not None:
-            place.waiting.append(lambda: self._arrive(sender, to, frame))
+            place.waiting.append((self._arrive, (sender, to, frame)))
         else:
             self._delivered += 1
             assert place.listener is not None
@@ -306,13 +306,13 @@ class MemoryNetwork:
             after_ms = seen.paused_at_ms + self.silent_ms - self.now_ms
         else:
             after_ms = self._random.randint(*self.found_ms)
-        self.at(self.now_ms + after_ms, lambda: self._looked(place, seen, number))
+        self.at(self.now_ms + after_ms, self._looked, place, seen, number)
 
     def _looked(self, place: _Place, seen: _Place, number: int) -> None:
         if self._views[place.peer, seen.peer] != number or not place.running:
             return
         if place.paused_at_ms is not None:
-            place.waiting.append(lambda: self._looked(place, seen, number))
+            place.waiting.append((self._looked, (place, seen, number)))
         elif not self._reaches(place, seen):
             self._tell_lost(place, seen.peer)
         elif seen.peer not in place.found:

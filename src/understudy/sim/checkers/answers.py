@@ -37,10 +37,11 @@ class UnderWay:
         self._asked: dict[tuple[str, int], Key] = {}
         """(asker, its request's number) -> key."""
 
-    def sent(self, machine: Machine, to: str, message: m.MemberMessage) -> None:
-        if isinstance(message, m.Fetch):
-            self._asked[(machine.name, message.request)] = message.key
-        if not isinstance(message, m.Fetched) or message.delta is None or machine.executor is None:
+    def asks(self, machine: Machine, to: str, message: m.Fetch) -> None:
+        self._asked[(machine.name, message.request)] = message.key
+
+    def shows(self, machine: Machine, to: str, message: m.Fetched) -> None:
+        if message.delta is None or machine.executor is None:
             return
         key = self._asked.get((to, message.request), b"")
         flight = machine.executor.engine.replication.flights.get(key)

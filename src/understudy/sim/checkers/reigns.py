@@ -54,18 +54,16 @@ class Promised:
         if before.primary not in (machine.name, asker) and before.epoch >= epoch and _hears(machine, before.primary):
             self._tell(f"{machine.name} promised {key.hex()[:6]} to {asker} and hears its primary {before.primary}")
 
-    def sent(self, machine: Machine, to: str, message: m.MemberMessage) -> None:
-        if isinstance(message, m.Ask):
-            for question in message.questions:
-                self._asked[(machine.name, message.inquiry, question.key)] = question.promise
-                self._asks[(question.key, question.promise)] = machine.name, question.location.epoch
-        elif isinstance(message, m.Answers):
-            for answer in message.answers:
-                promise = self._asked.get((to, message.inquiry, answer.key))
-                if answer.verdict in PROMISES and promise is not None:
-                    self._gives(machine, to, answer.key, promise)
-        elif isinstance(message, m.Acknowledge) and message.number > 0:
-            self._acknowledges(machine, message)
+    def asks(self, machine: Machine, to: str, message: m.Ask) -> None:
+        for question in message.questions:
+            self._asked[(machine.name, message.inquiry, question.key)] = question.promise
+            self._asks[(question.key, question.promise)] = machine.name, question.location.epoch
+
+    def answers(self, machine: Machine, to: str, message: m.Answers) -> None:
+        for answer in message.answers:
+            promise = self._asked.get((to, message.inquiry, answer.key))
+            if answer.verdict in PROMISES and promise is not None:
+                self._gives(machine, to, answer.key, promise)
 
     def _gives(self, machine: Machine, to: str, key: Key, promise: Promise) -> None:
         entry = machine.store.read(key).entry
@@ -75,7 +73,9 @@ class Promised:
             self._tell(f"{machine.name} promised {key.hex()[:6]} to {to} and remembers {entry.promised}")
         self._given[(machine.store, key)] = max(promise, self._given.get((machine.store, key), promise))
 
-    def _acknowledges(self, machine: Machine, message: m.Acknowledge) -> None:
+    def acknowledges(self, machine: Machine, to: str, message: m.Acknowledge) -> None:
+        if message.number <= 0:  # of a contribution
+            return
         key = message.key
         given, entry = self._given.get((machine.store, key)), machine.store.read(key).entry
         if entry is None:
