@@ -145,13 +145,12 @@ class Executor:
     def _work(self, turn: _Turn) -> None:
         self._touched = 0
         for _ in range(min(len(self._events), EVENTS_PER_TURN_MAX)):
-            self._handle(self._events.popleft(), turn)
+            self._carry_out(self.engine.handle(self._events.popleft(), turn.now_ms), turn)
             if self._touched >= limits.BATCH_ENTRIES_MAX:
                 break
         if not self._events and self._scans:
-            self._handle(_scanned(self._scans.popleft(), turn), turn)
+            self._carry_out(self.engine.handle(_scanned(self._scans.popleft(), turn), turn.now_ms), turn)
         self._carry_out(self.engine.flush(), turn)
-        self._under_way = b""
 
     def _release(self) -> None:
         out, self._out = self._out, []
@@ -165,10 +164,6 @@ class Executor:
                     self._publish(reading_row(peer) if reads else peer, until_ms)
                 case c.Tell(fact=fact):
                     self._tell(fact)
-
-    def _handle(self, event: c.Event, turn: _Turn) -> None:
-        self._under_way = b""
-        self._carry_out(self.engine.handle(event, turn.now_ms), turn)
 
     def _carry_out(self, commands: list[c.Command], turn: _Turn) -> None:
         """Carry out commands in order; a command's results are handled before the next command."""
@@ -198,6 +193,7 @@ class Executor:
                     turn.transaction.outbox_mark(numbers)
                 case c.Note(name=name, value=value):
                     turn.transaction.set_note(name, value)
+        self._under_way = b""
 
     def _change(self, key: bytes, what: c.What, turn: _Turn) -> c.Changed:
         before: Entry | None = None

@@ -70,12 +70,8 @@ class Engine:
     def handle(self, event: c.Event, now_ms: int) -> list[c.Command]:
         """What ``event`` causes. ``now_ms``: the store clock, which never goes back."""
         core = self.core
-        stood_still_ms = now_ms - core.now_ms if core.now_ms else 0
-        core.now_ms = max(core.now_ms, now_ms)
-        if stood_still_ms > STOOD_STILL_LEASES * core.settings.lease_ms:
-            self.joining.stood_still()
-            self.service.stood_still(stood_still_ms)
-            self.replication.stood_still(stood_still_ms)
+        if now_ms > core.now_ms:
+            self._time_passed(now_ms)
         match event:
             case c.Received():
                 self._received(event)
@@ -103,6 +99,14 @@ class Engine:
                 self.parts.lives.start(event.over)
                 self.joining.start(event)
         return core.take()
+
+    def _time_passed(self, now_ms: int) -> None:
+        stood_still_ms = now_ms - self.core.now_ms if self.core.now_ms else 0
+        self.core.now_ms = now_ms
+        if stood_still_ms > STOOD_STILL_LEASES * self.core.settings.lease_ms:
+            self.joining.stood_still()
+            self.service.stood_still(stood_still_ms)
+            self.replication.stood_still(stood_still_ms)
 
     def flush(self) -> list[c.Command]:
         """What the events of one turn have gathered: batched messages."""

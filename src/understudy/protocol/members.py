@@ -141,6 +141,7 @@ class Members:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.heartbeat_ms = max(1, core.settings.lease_ms // 3)
         self._by_name: dict[str, Member] = {}
         self._next_heartbeat_ms = 0
         self._ticked_ms = 0
@@ -161,10 +162,6 @@ class Members:
         """This life has found nothing in its store: what it does not know an earlier one may have held."""
         self.may_publish = False
         """False until our entries have been compared: workers may not serve them in place before."""
-
-    @property
-    def heartbeat_ms(self) -> int:
-        return max(1, self._core.settings.lease_ms // 3)
 
     @property
     def promise_ms(self) -> int:

@@ -318,8 +318,8 @@ class Sweeps:
 
     def deadline_ms(self) -> int:
         soonest_ms = self._reap_ms
-        for due_ms in (*self._recheck_ms.values(), *self._second_ms.values()):
-            soonest_ms = min(soonest_ms, due_ms)
+        if self._recheck_ms or self._second_ms:
+            soonest_ms = min(soonest_ms, *self._recheck_ms.values(), *self._second_ms.values())
         if self._members.leaving and not self.drained and not self._leave_scanning:
             soonest_ms = min(soonest_ms, self._leave_ms)
         return soonest_ms

@@ -228,7 +228,7 @@ class MemoryNetwork:
         if not self._places[me].running or to == me:
             return
         self._sent += 1
-        if (me.name, to.name) in self._cuts or (self.loss and self._random.random() < self.loss):
+        if (self._cuts and (me.name, to.name) in self._cuts) or (self.loss and self._random.random() < self.loss):
             self._lost += 1
             return
         frame = bytes(frame)
@@ -267,7 +267,7 @@ class MemoryNetwork:
 
     def _arrive(self, sender: Peer, to: Peer, frame: bytes) -> None:
         place = self._places.get(to)
-        if place is None or not place.running or (sender.name, to.name) in self._cuts:
+        if place is None or not place.running or (self._cuts and (sender.name, to.name) in self._cuts):
             self._lost += 1
         elif place.paused_at_ms is not None:
             place.waiting.append((self._arrive, (sender, to, frame)))
