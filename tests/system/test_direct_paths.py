@@ -10,7 +10,8 @@ import pytest
 from tests.conformance.test_transports import DirectNet, InLoop, Recorder
 from tests.patience import PATIENCE_S
 
-from understudy.transport import Peer, handshake
+from understudy.protocol.settings import Settings
+from understudy.transport import Peer, Transport, direct, handshake
 
 A, B = ("a", 11), ("b", 12)
 Pair = tuple[tuple[InLoop, Recorder], tuple[InLoop, Recorder]]
@@ -63,8 +64,9 @@ class _Noting:
         self._inner.send(to, frame)  # type: ignore[attr-defined]
 
 
-def test_order_is_kept_when_a_path_opens(net: DirectNet) -> None:
+def test_order_is_kept_when_a_path_opens(net: DirectNet, monkeypatch: pytest.MonkeyPatch) -> None:
     """S40: frames that are sent all the time while the path comes up arrive in the order in which they were sent."""
+    monkeypatch.setattr(direct, "HOLD_S_MAX", PATIENCE_S)  # no mark is lost here, but on a busy machine it is late
     a, b = net.make(*A), net.make(*B)
     net.until(lambda: a[1].sees(b[1].me) and b[1].sees(a[1].me))
     sent = 0
@@ -89,6 +91,47 @@ def test_a_broken_path_is_routed_around_and_comes_back(net: DirectNet, pair: Pai
     net.soon(lambda: net.paired(*pair))
     to_b.send(b.me, b"direct again")
     net.until(lambda: (a.me, b"direct again") in b.all("received"))
+
+
+def test_a_path_comes_back_without_the_routed_transport(net: DirectNet, pair: Pair) -> None:
+    """S40, S41: zenoh may take seconds after a cut until it carries an offer again: who dials remembers the address."""
+    (to_b, a), (_, b) = pair
+    for member, _ in pair:
+        member.paths._routed = _Silent(member.paths._routed)  # type: ignore[assignment]
+    for _ in range(2):
+        net.in_loop(lambda: [path.abort() for path in list(to_b.paths._paths.values())])
+        assert not net.in_loop(lambda: to_b.paths.has_path(b.me))
+        net.soon(lambda: net.paired(*pair))
+    to_b.send(b.me, b"direct again")
+    net.until(lambda: (a.me, b"direct again") in b.all("received"))
+
+
+class _Silent:
+    """Carries nothing any more."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.close, self.leave = inner.close, inner.leave
+
+    def send(self, to: Peer, frame: bytes) -> None:
+        pass
+
+
+@pytest.mark.parametrize("who", [0, 1], ids=["who dials", "who is dialled"])
+def test_a_path_that_one_end_has_given_up_is_made_anew(net: DirectNet, pair: Pair, who: int) -> None:
+    """S40: in a cut of one direction the other end may not hear that its path has ended, and sends into nowhere."""
+    (gone, me), (other, peer) = pair[who], pair[1 - who]
+    ended = net.in_loop(lambda: gone.paths._paths[peer.me])
+    kept = net.in_loop(lambda: other.paths._paths[me.me])
+    net.in_loop(lambda: gone.paths.ended(ended))  # the other end is told nothing
+    net.soon(lambda: net.paired(*pair) and other.paths._paths[me.me] is not kept)
+    other.send(me.me, b"heard")
+    net.until(lambda: (peer.me, b"heard") in me.all("received"))
+
+
+def test_a_lost_mark_makes_nobody_suspect() -> None:
+    """S40: the first frames of a new path wait for less than the silence after which a heartbeat is missed."""
+    settings = Settings(member="a", incarnation=1, chooser=1)
+    assert settings.lease_ms - settings.lease_ms // 3 > direct.HOLD_S_MAX * 1000
 
 
 def test_a_member_without_direct_paths_is_reached(net: DirectNet) -> None:

@@ -2,12 +2,15 @@
 
 The routed transport (zenoh) keeps what it is good at: discovery, membership, and ways around a cut link. Small frames
 between two members that can reach each other go over a connection of their own, which costs a fraction. Each member
-*offers* its address to the others through the routed transport; of two, the one with the lesser name dials. While a
-pair has no proved connection, for frames of bulk size, and once a connection has broken, frames are routed.
+*offers* its address to the others through the routed transport; of two, the one with the lesser name dials, again and
+again while there is no path: where it was told once, for after a cut the routed transport may take seconds until it
+carries an offer. While a pair has no proved connection, for frames of bulk size, and once a connection has broken,
+frames are routed.
 
 A connection breaks when bytes that were sent stay unacknowledged by the other machine for ``UNACKNOWLEDGED_MS``: the
-kernel sees that, in either direction, whether there is an error or only silence; heartbeats keep bytes under way. What
-was under way then may be lost, and what is routed may be overtaken, as the seam allows: the protocol sends it again.
+kernel sees that, in either direction, whether there is an error or only silence; heartbeats keep bytes under way. Where
+one end alone has given it up its offers tell the other. What was under way then may be lost, and what is routed may be
+overtaken, as the seam allows: the protocol sends it again.
 
 A new path begins in order: its first frames wait until a *mark*, routed behind all earlier frames, is answered.
 
@@ -30,19 +33,26 @@ from understudy.transport import Listener, Peer, Transport, handshake
 from understudy.transport.tls import TlsFiles, accepting, dialling
 from understudy.transport.zenoh_config import why_not
 
-OFFER_S = 0.5
-"""Between two offers to a member that has no direct path yet: a cut that healed is used again after so long."""
-PROVE_S_MAX = 3.0
-"""A connection that has not proved the secret by then gives its place to another."""
+OFFER_S = 0.25
+"""Between two offers to a member that has no direct path yet, and at least between two tries to dial it."""
 UNACKNOWLEDGED_MS = 500
 """Two retransmissions of a lost packet; then the path counts as cut."""
+DIAL_S_MAX = UNACKNOWLEDGED_MS / 1000
+"""A connection that is not made by then is tried anew, and a cut that healed is used again after so long. Left alone
+the kernel repeats a first packet that was lost after one second, and then after two; and to a connection that came by
+such a repetition, because the answer was lost, Linux (6.18) does not apply the time-out above: it hung for seconds."""
+STALE_S = 3.0
+"""Nor is an offer under way for so long (zenoh ends a link that stands still): its sender gave up an older path."""
+PROVE_S_MAX = 3.0
+"""A connection that has not proved the secret by then gives its place to another."""
 STRANGERS_MAX = 64
 """Connections that have not proved anything yet; further ones are closed at once."""
 UNSENT_BYTES_MAX = 4 << 20
 """A peer that reads nothing is given up, as the network would drop what does not fit."""
 
-HOLD_S_MAX = 0.3
-"""How long frames of a new path wait for those that were routed before them: a lost mark costs so much, once."""
+HOLD_S_MAX = 0.15
+"""How long frames of a new path wait for those that were routed before them: a lost mark costs so much, once. Less than
+a lease without a heartbeat's interval, so that nobody is suspected for it."""
 
 _DATA, _OFFER, _MARK, _SEEN = b"\0", b"\1", b"\2", b"\3"
 """First byte of every frame. An offer and a mark are routed, "seen" answers a mark on the path itself."""
@@ -85,6 +95,8 @@ class DirectPaths:
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._found: set[Peer] = set()
+        self._addresses: dict[Peer, list[Address]] = {}
+        """Where those of them can be dialled whom it is our part to dial."""
         self._paths: dict[Peer, Connection] = {}
         self._unsent: set[Connection] = set()
         self._dialling: set[Peer] = set()
@@ -98,9 +110,7 @@ class DirectPaths:
 
     def start(self, listener: Listener) -> None:
         self._listener, self._loop = listener, asyncio.get_running_loop()
-        if (
-            self._tls is not None
-        ):  # also where nothing is dialled: what is wrong with a file is said here, in plain words
+        if self._tls is not None:  # where nothing is dialled, too: what is wrong with a file is said here
             self._client_context, self._server_context = dialling(self._tls), accepting(self._tls)
         if self._dials:
             self._open()
@@ -161,17 +171,20 @@ class DirectPaths:
     def lost(self, peer: Peer) -> None:
         """The path of a life that has ended goes; one that only the routed transport has lost sight of stays."""
         self._found.discard(peer)
+        self._addresses.pop(peer, None)
         self._marks.pop(peer, None)
 
     def offered(self, peer: Peer, offer: bytes) -> None:
-        """A member says where it can be dialled."""
-        if self._dials and self.me.name < peer.name and peer not in self._paths and peer not in self._dialling:
+        """A member says where it can be dialled: it has no path with us."""
+        path = self._paths.get(peer)
+        if path is not None and path.age_s() > STALE_S:
+            path.abort()
+        if self._dials and self.me.name < peer.name and peer in self._found:
             try:
-                addresses = [parse_address(text) for text in offer.decode("ascii").split()[:8]]
+                self._addresses[peer] = [parse_address(text) for text in offer.decode("ascii").split()[:8]]
             except ValueError:
                 return  # it says nothing that we understand: frames go on being routed
-            self._dialling.add(peer)
-            self._spawn(self._dial(peer, addresses))
+            self._maybe_dial(peer)
 
     def marked(self, peer: Peer, mark: bytes) -> None:
         """Everything that was routed before the peer's new path has come."""
@@ -186,6 +199,7 @@ class DirectPaths:
         for peer in self._found:
             if peer not in self._paths:
                 self._routed.send(peer, _OFFER + self._offer)
+                self._maybe_dial(peer)
         self._timer = self._loop.call_later(OFFER_S, self._offer_again)
 
     def _open(self) -> None:
@@ -205,21 +219,35 @@ class DirectPaths:
             lambda: Connection(self, None), sock=listening, ssl=self._server_context
         )
 
-    async def _dial(self, peer: Peer, addresses: list[Address]) -> None:
+    def _maybe_dial(self, peer: Peer) -> None:
+        if peer in self._addresses and peer not in self._paths and peer not in self._dialling:
+            self._dialling.add(peer)
+            self._spawn(self._dial(peer))
+
+    async def _dial(self, peer: Peer) -> None:
+        """Until there is a path, or the peer is gone."""
         assert self._loop is not None
         try:
-            for address in addresses:
-                try:
-                    async with asyncio.timeout(PROVE_S_MAX):
-                        _, connection = await self._loop.create_connection(
-                            lambda: Connection(self, peer), address.host, address.port, ssl=self._client_context
-                        )
-                        if await connection.proved:
-                            return
-                except (OSError, TimeoutError):
-                    continue
+            while peer in self._addresses and peer not in self._paths:
+                began_s = self._loop.time()
+                for address in self._addresses[peer]:
+                    if await self._try(peer, address):
+                        return
+                await asyncio.sleep(began_s + OFFER_S - self._loop.time())
         finally:
             self._dialling.discard(peer)
+
+    async def _try(self, peer: Peer, address: Address) -> bool:
+        """True when the two have proved themselves to each other."""
+        assert self._loop is not None
+        try:
+            async with asyncio.timeout(DIAL_S_MAX):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self, peer), address.host, address.port, ssl=self._client_context
+                )
+        except (OSError, TimeoutError):
+            return False
+        return await connection.proved
 
     def _spawn(self, coroutine: object) -> None:
         assert self._loop is not None
@@ -307,6 +335,7 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._held: list[bytes] | None = None
         self._mark = b""
+        self._opened_s = 0.0
         self._limit: asyncio.TimerHandle | None = None
 
     # --- asyncio's -----------------------------------------------------------------------------------------------
@@ -396,8 +425,13 @@ class Connection(asyncio.Protocol):
         self._limit.cancel()
         ours, theirs = (keys.dialer, keys.acceptor) if self._dials else (keys.acceptor, keys.dialer)
         self._sealer, self._opener = handshake.Sealer(ours), handshake.Sealer(theirs)
+        self._opened_s = asyncio.get_running_loop().time()
         self.proved.set_result(True)
         self._paths.opened(self.peer, self)
+
+    def age_s(self) -> float:
+        """Since when both sides have proved themselves."""
+        return asyncio.get_running_loop().time() - self._opened_s
 
     # --- out -----------------------------------------------------------------------------------------------------
 
