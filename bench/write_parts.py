@@ -46,10 +46,13 @@ class Member:
         self.frames: deque[bytes] = deque()
         self.peer = self
         self.turns = 0
+        self.has_more = False
+        """Work of its own, without anything that has arrived."""
+        self.store = LmdbStore(directory / name, copies=1, forget_ms=86_400_000, member=name)
         self.executor = Executor(
-            LmdbStore(directory / name, copies=1, forget_ms=86_400_000, member=name),
+            self.store,
             c.Settings(name, incarnation, incarnation),
-            send=lambda _, message: self.peer.frames.append(m.encode(message)),
+            send=self._send,
             reply=lambda _, answer: self.answers.append(answer),
             publish=lambda *_: None,
             tell=lambda _: None,
@@ -59,14 +62,20 @@ class Member:
         """One turn, if there is anything to do."""
         for event in events:
             self.executor.submit(event)
-        has_work = bool(events or self.frames)
+        has_work = bool(events or self.frames or self.has_more)
         while self.frames:
             message = m.decode_member_message(self.frames.popleft())
             self.executor.submit(c.Received(self.peer.name, self.peer.incarnation, message))
         if has_work:
             self.turns += 1
-            self.executor.turn()
+            self.has_more = self.executor.turn()
             self.executor.deadline_ms()
+
+    def _send(self, to: str, message: m.MemberMessage) -> None:
+        """As a network: to the peer, if it is that one that is meant; encoded."""
+        frame = m.encode(message)
+        if to == self.peer.name:
+            self.peer.frames.append(frame)
 
 
 def main() -> None:
@@ -81,7 +90,7 @@ def main() -> None:
             _write(a, b, key, Commit(os.urandom(8), b"s" * 8, {"user": b"x" * 20}, creates=Creation(1_800_000)))
         seen: Counter[str] = Counter()
         a.turns = b.turns = 0
-        signal.signal(signal.SIGPROF, lambda _, frame: seen.update([_part(frame)]))
+        signal.signal(signal.SIGPROF, lambda _, frame: seen.update([part_of(frame)]))
         began_s = time.process_time()
         signal.setitimer(signal.ITIMER_PROF, LOOK_S, LOOK_S)
         for number in range(writes):
@@ -98,6 +107,12 @@ def main() -> None:
 
 def _joined(directory: Path) -> tuple[Member, Member]:
     a, b = Member("a", 11, directory), Member("b", 22, directory)
+    join(a, b)
+    return a, b
+
+
+def join(a: Member, b: Member) -> None:
+    """Let both see each other, and everything that the other tells when it is found."""
     a.peer, b.peer = b, a
     for member in (a, b):
         member.go(c.PeerFound(member.peer.name, member.peer.incarnation), c.Started((), False, True))
@@ -106,7 +121,6 @@ def _joined(directory: Path) -> tuple[Member, Member]:
         assert time.monotonic() < deadline_s, "the two members do not see each other"
         a.go(c.Ticked())
         b.go(c.Ticked())
-    return a, b
 
 
 def _write(a: Member, b: Member, key: bytes, commit: Commit) -> None:
@@ -118,7 +132,7 @@ def _write(a: Member, b: Member, key: bytes, commit: Commit) -> None:
     assert isinstance(answer, m.CommitAnswer) and answer.outcome is Outcome.COMMITTED and answer.protected
 
 
-def _part(frame: FrameType | None) -> str:
+def part_of(frame: FrameType | None) -> str:
     """The part that the innermost frame of ours belongs to."""
     while frame is not None:
         _, _, path = frame.f_code.co_filename.rpartition("/understudy/")

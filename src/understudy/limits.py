@@ -127,6 +127,10 @@ SWEPT_IN_FLIGHT_MAX = 64
 many their copies stand in the way of each other's answers, and are sent again."""
 SWEPT_PER_TURN_MAX = 16
 """Of those in one turn of the agent, 2 ms: so much longer a request takes for each of its turns meanwhile."""
+ENTRUSTED_BYTES_MAX = 32 << 10
+"""Of copies in one message: with its head it fits a direct path, and its receiver stands still for 2 ms at most."""
+ENTRUSTED_HEAD_BYTES = 256
+"""What a copy is taken for beside its values, and each attribute beside its value."""
 LOCATE_HOPS_MAX = 4
 """Hints followed for one request before all members are asked."""
 LOCATES_PER_SECOND_MAX = 200

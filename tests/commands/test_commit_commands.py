@@ -232,7 +232,11 @@ def test_a_backup_that_is_only_named_protects_nothing() -> None:
     a.asked(creation(x=b"1"))
     a.on(c.PeerFound("b", LIVES["b"]))
     a.hears("b", m.HeartbeatAck(a.now_ms))
-    a.on(c.Scanned(c.Scan(c.ScanKind.LACKING, c.Protect()), (KEY,), False))
+    swept = a.on(c.Scanned(c.Scan(c.ScanKind.LACKING, c.Protect()), (KEY,), False))
+    ((_, entrusted),) = sent(swept, m.Entrust)
+    a.now_ms += 1
+    a.asked(m.TouchRequest(KEY))  # so that it is listed before it has everything
+    a.hears("b", m.Entrusted(entrusted.number, ((KEY, 0),)))
     assert a.entry.backups == ("b",)
     fetched = sent(a.hears("b", m.Fetch(7, KEY, {}, 1)), m.Fetched)
     assert [message.answer.unprotected for _, message in fetched] == [True]

@@ -94,22 +94,6 @@ def test_a_swept_backup_asks_everybody_before_it_promotes() -> None:
     assert a.entry is COPY
 
 
-def test_a_swept_primary_takes_another_backup() -> None:
-    """S29: the lost one stays listed until the new one has everything."""
-    a = Turns("b", "c").with_session()
-    lost(a)
-    commands = swept(a)
-    assert commands[:3] == [
-        c.Read((KEY,), c.Recheck("b")),
-        told(FactKind.BACKUP_CHOSEN, "c"),
-        c.Change(KEY, c.SetBackups(("b", "c"))),
-    ]
-    assert sent(commands, m.Replicate) == [("c", m.Replicate(KEY, 102, whole(a.entry, a.now_ms)))]
-    commands = a.hears("c", m.Acknowledge(KEY, 102, {A: 101}))
-    assert c.Change(KEY, c.SetBackups(("c",), ("b",))) in commands
-    assert a.entry.backups == ("c",)
-
-
 def test_a_lost_holder_stays_listed_while_its_successor_lacks_something() -> None:
     """S21, S29: c was chosen in b's place when that was lost, in the middle of a change; the sweep that comes later
     does not give b up before c has everything (profile copies2, seed 3015)."""

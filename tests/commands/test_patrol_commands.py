@@ -326,14 +326,13 @@ def test_a_sweep_waits_for_what_it_began() -> None:
     a.on(c.PeerLost("b", LIVES["b"]))
     scan = c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b")
     half = len(keys) // 2
-    (goes_on,) = [x for x in a.on(c.Scanned(scan, keys[:half], True)) if isinstance(x, c.Scan)]
+    commands = a.on(c.Scanned(scan, keys[:half], True))
+    (goes_on,) = [x for x in commands if isinstance(x, c.Scan)]
+    ((_, entrusted),) = sent(commands, m.Entrust)
     assert goes_on == replace(scan, after=keys[half - 1])
     assert not [x for x in a.on(c.Scanned(goes_on, keys[half:], True)) if isinstance(x, c.Scan)]
     assert a.engine.describe()["sweeping"] == {"sessions_in_flight": len(keys), "lists": 1}
-    entry = a.entries[keys[0]]
-    commands = a.hears("c", m.Acknowledge(keys[0], entry.number, entry.context))
-    commands += a.hears("c", m.Acknowledge(keys[0], a.entries[keys[0]].number, entry.context))
-    assert replace(scan, after=keys[-1]) in commands
+    assert replace(scan, after=keys[-1]) in a.hears("c", m.Entrusted(entrusted.number, ((keys[0], 0),)))
 
 
 def test_a_backup_whose_time_is_over_is_forgotten_when_its_primary_knows_it_no_more() -> None:

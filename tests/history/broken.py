@@ -20,7 +20,7 @@ from understudy.model import roles
 from understudy.model.commit import Commit, Opening, Outcome
 from understudy.model.delta import Delta
 from understudy.model.entry import NO_PROMISE, Entry, Role
-from understudy.protocol import absence, changes, engine, inquire, local, locate, members, replicate, sweep
+from understudy.protocol import absence, changes, engine, entrust, inquire, local, locate, members, replicate, sweep
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.store import Reading, memory
@@ -264,13 +264,35 @@ def an_old_backup_is_released_first(patch: Patch) -> None:
 
     def broken(self: Any, key: bytes, entry: Entry, widen: bool = False) -> bool:
         chosen = self._members.place(key, self._core.settings.copies_wanted, exclude=entry.backups)
-        good = sum(self._is_good(backup) for backup in entry.backups)
+        good = sum(self.is_good(backup) for backup in entry.backups)
         if entry.ended or not chosen or (good >= self._core.settings.copies_wanted and not widen):
             return False
         self._core.emit(c.Change(key, c.SetBackups(chosen, entry.backups)))
         return True
 
     patch.setattr(replicate.Replication, "protect", broken)
+    patch.setattr(entrust.Entrustments, "protect", lambda self, key, entry: self._replication.protect(key, entry))
+
+
+def who_is_entrusted_is_believed_to_have_it(patch: Patch) -> None:
+    """The old holder goes when the new one has been sent everything, not when it has said that it has it."""
+    right = entrust.Entrustments._send
+
+    def broken(self: entrust.Entrustments, name: str, copies: entrust.Copies) -> None:
+        right(self, name, copies)
+        for key, _ in copies:
+            if key in self.open:
+                self.entrusted(name, m.Entrusted(self.open[key].waiting[name], ((key, 0),)))
+
+    patch.setattr(entrust.Entrustments, "_send", broken)
+
+
+def a_list_stands_for_another_entry(patch: Patch) -> None:
+    """Who was entrusted with a session is listed, though it was changed since."""
+    right = roles.relisted
+    patch.setattr(
+        roles, "relisted", lambda entry, backups, *sent: right(entry, backups, entry.epoch, entry.context, entry.times)
+    )
 
 
 def what_a_deposed_primary_brings_is_dropped(patch: Patch) -> None:

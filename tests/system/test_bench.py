@@ -103,6 +103,18 @@ def test_the_cost_of_a_write_is_counted_for_each_process() -> None:
     ]  # of few writes one may take no time that is seen
 
 
+def test_the_parts_of_re_protection_are_measured() -> None:
+    """S36: where 200 sessions lose their second copy each gets another one, many in a turn; both agents' times are told."""
+    command = (sys.executable, str(ROOT / "bench" / "reprotection_parts.py"), "--sessions", "200")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
+    environ |= {"PYTHONPATH": str(ROOT / "src")}
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=TEST_S_MAX)
+    assert result.returncode == 0, result.stderr
+    for where in ("at the primary's agent:", "at the new holder's:"):
+        took_us, in_a_turn = numbers(result.stdout, rf"{NUMBER} µs, {NUMBER} in a turn", where)
+        assert took_us > 0 and in_a_turn > 4
+
+
 def test_without_redis_nothing_is_measured(tmp_path: Path) -> None:
     """Without redis-server the benchmark measures nothing, and says what to install."""
     result = run(PATH=str(tmp_path))

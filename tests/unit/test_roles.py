@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.making import (
     CHOOSERS,
@@ -32,6 +33,7 @@ from understudy.model.roles import (
     promised,
     promoted,
     released,
+    relisted,
     stepped_down,
 )
 
@@ -323,9 +325,30 @@ def test_the_same_members_are_no_new_list() -> None:
     assert listed(entry, ("c", "b"), 5) == (Outcome.UNCHANGED, entry)
 
 
+def test_a_list_that_is_held_elsewhere_needs_no_number() -> None:
+    """S21: nobody has anything to acknowledge: the last change's number stays, whatever it was."""
+    outcome, entry = relisted(HERE, ("c",), HERE.epoch, HERE.context, HERE.times)
+    assert (outcome, entry) == (Outcome.STORED, moved(HERE, backups=("c",), epoch=Epoch(1, 11, 2)))
+
+
+def test_a_list_is_for_the_entry_that_was_sent_with_it() -> None:
+    """S21, S44: not for one that has changed, was listed otherwise, or was used since."""
+    sent = (HERE.epoch, HERE.context, HERE.times)
+    for since in (
+        after(HERE, sets(2, x=b"2"), 2),
+        moved(HERE, epoch=Epoch(1, 11, 2)),
+        moved(HERE, times=msgspec.structs.replace(HERE.times, accessed_ms=NOW_MS)),
+    ):
+        assert relisted(since, ("c",), *sent) == (Outcome.UNCHANGED, since)
+
+
 def test_only_the_primary_of_a_live_session_changes_the_list_or_hands_over() -> None:
     """S04, S28: a backup, a proxy and a tombstone say no."""
-    for change in (lambda e: listed(e, ("c",), 5), lambda e: handed_over(e, "b", 9, 5)):
+    for change in (
+        lambda e: listed(e, ("c",), 5),
+        lambda e: relisted(e, ("c",), e.epoch, e.context, e.times),
+        lambda e: handed_over(e, "b", 9, 5),
+    ):
         assert change(COPY) == (Outcome.NOT_PRIMARY, COPY)
         assert change(proxy()) == (Outcome.NOT_PRIMARY, proxy())
         stone = ended(HERE, NOW_MS)

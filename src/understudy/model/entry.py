@@ -62,6 +62,10 @@ class Epoch(NamedTuple):
     list_number: int
     """Raised by every change of the backup list within a reign."""
 
+    @property
+    def next_list(self) -> Epoch:
+        return Epoch(self.reign, self.chooser, self.list_number + 1)
+
 
 class Promise(NamedTuple):
     """A member that gave it acknowledges nothing for the key under a lower reign."""

@@ -14,11 +14,13 @@ from understudy.model.commit import Outcome, ended
 from understudy.model.delta import Delta, applies, remembered, times_of, with_merged
 from understudy.model.entry import (
     OVER,
+    Context,
     Entry,
     Epoch,
     Location,
     Promise,
     Role,
+    Times,
     changed_role,
     contains,
     finished,
@@ -178,8 +180,19 @@ def listed(entry: Entry, backups: tuple[str, ...], number: int) -> Changed:
     if set(backups) == set(entry.backups):
         return Outcome.UNCHANGED, entry
     assert entry.primary not in backups, "a primary was named as its own backup"
-    epoch = entry.epoch._replace(list_number=entry.epoch.list_number + 1)
-    return Outcome.STORED, msgspec.structs.replace(entry, backups=backups, epoch=epoch, number=number)
+    return Outcome.STORED, msgspec.structs.replace(entry, backups=backups, epoch=entry.epoch.next_list, number=number)
+
+
+def relisted(entry: Entry, backups: tuple[str, ...], epoch: Epoch, context: Context, times: Times) -> Changed:
+    """The primary with the list that those on it have stored already, with the entry of ``epoch``, ``context`` and
+    ``times``: UNCHANGED if it is another one now. Nothing is left to be acknowledged, so it has no number."""
+    if entry.ended:
+        return Outcome.ENDED, entry
+    if entry.role is not Role.PRIMARY:
+        return Outcome.NOT_PRIMARY, entry
+    if (entry.epoch, entry.context, entry.times) != (epoch, context, times):
+        return Outcome.UNCHANGED, entry
+    return Outcome.STORED, msgspec.structs.replace(entry, backups=backups, epoch=entry.epoch.next_list)
 
 
 def handed_over(entry: Entry, to: str, chooser: int, number: int) -> Changed:

@@ -55,9 +55,14 @@ Who holds it (``placement``, ``locate``)
     names: nobody is told and no proxy is kept; a member that holds nothing asks whom the cookie names, then whom the
     key gives. Either way, when that fails, it asks all.
 
-Make before break (``replicate``)
+Make before break (``replicate``, ``entrust``)
     A holder is given up only by ``Release``, sent when every holder of the new list has everything; until then the
-    old ones stay listed. A member that learns that it is no longer listed keeps its copy until that message comes, and
+    old ones stay listed. While anything of the session is on its way that takes two rounds: the new holder beside the
+    old ones, then the list without those. A session at rest takes one, in messages of many sessions: its new holders
+    are entrusted with what they lack under the list as it will be, and that is stored here when all of them have said
+    that they have everything and the entry is still what they were given. Until then only they know of the new list. A
+    primary whose life ends before it has stored it finds that out in a comparison, and asks for a higher reign.
+    A member that learns that it is no longer listed keeps its copy until the Release comes, and
     asks after it if it does not come. (One that has missed both keeps a copy until the patrol finds it, which harms
     nobody: before it could promote itself it would ask.)
 
@@ -192,6 +197,7 @@ Reading order
     ``route``      where it goes next; ``locate``: where nobody knows it
     ``endings``    when it may be told that its session has ended
     ``replicate``  a change from the primary to its backups
+    ``entrust``    new holders for sessions at rest, many in a message
     ``refusal``    when a holder refuses
     ``readers``    who may show it in place beside the primary
     ``inquire``    ask, promise, promote

@@ -72,6 +72,8 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
             return roles.promoted(entry, promise, me, backups, found, now, env.next_number())
         case c.SetBackups(backups=backups):
             return roles.listed(entry, backups, env.next_number())
+        case c.Relist():
+            return roles.relisted(entry, what.backups, what.epoch, what.context, what.times)
         case c.HandOver(to=to):
             return roles.handed_over(entry, to, env.settings.chooser, env.next_number())
         case c.StepDown(whole=whole):

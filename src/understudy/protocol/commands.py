@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from understudy.model.commit import Commit, Outcome
 from understudy.model.delta import Delta
-from understudy.model.entry import Entry, Epoch, Location, Promise
+from understudy.model.entry import Entry, Epoch, Location, Promise, Times
 from understudy.protocol.facts import Fact as Fact
 from understudy.protocol.facts import FactKind as FactKind
 from understudy.protocol.messages import CommitAnswer, FetchAnswer, Item, MemberMessage, Request
@@ -42,11 +42,13 @@ class Touch(Struct, frozen=True, gc=False):
 
 
 class CopyIn(Struct, frozen=True, gc=False):
-    """roles.copied: a Replicate from ``sender``."""
+    """roles.copied: a Replicate or Entrust from ``sender``."""
 
     sender: str
     number: int
     delta: Delta
+    entrusted: bool = False
+    """Came with others in an Entrust of that number, and is answered with them."""
 
 
 class Learn(Struct, frozen=True, gc=False):
@@ -81,6 +83,18 @@ class SetBackups(Struct, frozen=True, gc=False):
 
     backups: tuple[str, ...]
     released: tuple[str, ...] = ()
+
+
+class Relist(Struct, frozen=True, gc=False):
+    """roles.relisted: who was entrusted has everything; ``released`` are told once the change is stored."""
+
+    backups: tuple[str, ...]
+    released: tuple[str, ...]
+    epoch: Epoch
+    context: dict[int, int]
+    times: Times
+    hold_ms: int
+    """How long no change of the session may be acknowledged: one of them had granted a former primary a lease."""
 
 
 class HandOver(Struct, frozen=True, gc=False):
@@ -157,6 +171,7 @@ What = (
     | GivePromise
     | Promote
     | SetBackups
+    | Relist
     | FinishLives
     | HandOver
     | StepDown
@@ -193,6 +208,9 @@ class Recheck(Struct, frozen=True, gc=False):
 
 class Protect(Struct, frozen=True, gc=False):
     """Give a backup to a primary that lacks one."""
+
+    beside: tuple[str, ...] = ()
+    """These, in two rounds: they were entrusted with it, and that has failed."""
 
 
 class TellPlaces(Struct, frozen=True, gc=False):

@@ -29,6 +29,7 @@ class Engine:
         self.core = self.parts.core
         self.members = self.parts.members
         self.replication = self.parts.replication
+        self.entrustments = self.parts.entrustments
         self.comparisons = self.parts.comparisons
         self.inquiries = self.parts.inquiries
         self.moves = self.parts.moves
@@ -42,6 +43,7 @@ class Engine:
         self._receiver = Receiver(self.parts)
         self._deadlines = (
             self.replication.deadline_ms,
+            self.entrustments.deadline_ms,
             self.inquiries.deadline_ms,
             self.comparisons.deadline_ms,
             self.service.deadline_ms,
@@ -113,6 +115,7 @@ class Engine:
         self.inquiries.flush()
         self.comparisons.flush()
         self.replication.flush()
+        self.entrustments.flush()
         self.sweeps.flush()
         self.directory.flush()
         self.patrol.flush()
@@ -180,6 +183,7 @@ class Engine:
         if not self.members.lost(name, incarnation):
             return
         self.replication.forget_member(name)
+        self.entrustments.silent(name)
         self.inquiries.silent(name)
         self.comparisons.silent(name)
         self.service.silent(name)
@@ -209,6 +213,7 @@ class Engine:
         for member in self.members.tick():
             self._lost(member.name, member.incarnation)
         self.replication.tick()
+        self.entrustments.tick()
         self.inquiries.tick()
         self.comparisons.tick()
         self.service.tick()
@@ -263,11 +268,16 @@ class Engine:
                 self.service.looked(job, entry)
             case c.Resend(to=to):
                 self._resend(key, to, entry)
-            case c.Protect():
+            case c.Protect(beside=beside):
                 if entry is not None and entry.role is Role.PRIMARY:
                     self.sweeps.note(key)
                     flight = self.replication.flights.get(key)
-                    self.replication.protect(key, entry, widen=flight is not None and flight.widened)
+                    if beside:
+                        self.entrustments.list_beside(key, entry, beside)
+                    elif flight is not None and flight.widened:
+                        self.replication.protect(key, entry, widen=True)
+                    else:
+                        self.entrustments.protect(key, entry)
             case c.Inquire():
                 self.inquiries.looked(key, entry)
             case c.Recheck():
@@ -376,6 +386,10 @@ class Engine:
                 if event.outcome is Outcome.STORED and entry is not None:
                     self.replication.backups_set(key, entry, event.before, released)
                     self.directory.announce(key, entry.location)
+            case c.Relist():
+                self.entrustments.relisted(event)
+                if event.outcome is Outcome.STORED and entry is not None:
+                    self.directory.announce(key, entry.location)
             case c.FinishLives():
                 self.patrol.finished(event)
             case c.HandOver(to=to, moves=moves):
@@ -425,7 +439,10 @@ class Engine:
             if self.refusals.ends_elsewhere(event, what):
                 return
             hold_ms = self._fenced(event.before, entry)
-            self.core.send(sender, m.Acknowledge(key, what.number, entry.context, hold_ms))
+            if what.entrusted:
+                self.entrustments.took(sender, what.number, key, hold_ms)
+            else:
+                self.core.send(sender, m.Acknowledge(key, what.number, entry.context, hold_ms))
             if entry.role is Role.PRIMARY and not entry.ended:
                 self._took_over(event, sender)
         elif outcome is Outcome.NEEDS_WHOLE:
@@ -481,5 +498,7 @@ class Engine:
         waiting: list[int] = []
         if event.outcome is Outcome.STORED:
             waiting = self.replication.drop(event.key)
+        elif self.entrustments.was_cut_short(event):
+            self.inquiries.begin(event.key)
         self.comparisons.stepped_down(event)
         self.service.again(waiting)

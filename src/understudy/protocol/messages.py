@@ -299,6 +299,20 @@ class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=25):
     contexts: tuple[tuple[bytes, Context | None], ...]
 
 
+class Entrust(msgspec.Struct, frozen=True, array_like=True, tag=28):
+    """What the receiver lacks of sessions that it is to hold, under the lists as they will be when it has said so."""
+
+    number: int
+    copies: tuple[tuple[bytes, Delta], ...]
+
+
+class Entrusted(msgspec.Struct, frozen=True, array_like=True, tag=29):
+    """To Entrust: of these it has everything, in its store; with each for how long a lease runs on, see Acknowledge."""
+
+    number: int
+    keys: tuple[tuple[bytes, int], ...]
+
+
 class AskSettings(msgspec.Struct, frozen=True, array_like=True, tag=26):
     """Asks for the settings behind a digest that is not the asker's."""
 
@@ -335,6 +349,8 @@ MemberMessage = (
     | Places
     | Digest
     | Confirm
+    | Entrust
+    | Entrusted
     | AskSettings
     | ToldSettings
 )

@@ -7,6 +7,7 @@ from understudy.protocol.absence import Absence
 from understudy.protocol.agreement import Agreement
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
+from understudy.protocol.entrust import Entrustments
 from understudy.protocol.inquire import Inquiries
 from understudy.protocol.join import Joining
 from understudy.protocol.lives import Lives
@@ -28,6 +29,7 @@ class Parts:
         self.members = Members(self.core)
         self.replication = Replication(self.core, self.members, self._settled)
         self.readers = self.replication.readers
+        self.entrustments = Entrustments(self.core, self.members, self.replication)
         self.comparisons = Comparisons(self.core, self.members, self.replication, self._resume)
         self.inquiries = Inquiries(self.core, self.members, self._resume)
         self.comparisons.inquire_with(self.inquiries.begin)
@@ -36,7 +38,9 @@ class Parts:
             self.core, self.members, self.replication, self.inquiries, self.comparisons, self.moves.served
         )
         self.refusals = Refusals(self.core, self.replication, self.inquiries, self.comparisons, self.service)
-        self.sweeps = Sweeps(self.core, self.members, self.replication, self.inquiries, self.comparisons)
+        self.sweeps = Sweeps(
+            self.core, self.members, self.replication, self.entrustments, self.inquiries, self.comparisons
+        )
         self.directory = Directory(self.core, self.members, self._transferred)
         self.lives = Lives(self.core, self.members)
         self.patrol = Patrol(self.core, self.members, self.replication, self.comparisons, self.lives)

@@ -28,6 +28,12 @@ class Receiver:
                 self._parts.joining.answered(sender, sent_ms)
             case m.Replicate(key=key, number=number, delta=delta):
                 core.emit(c.Change(key, c.CopyIn(sender, number, self._aged(member, delta))))
+            case m.Entrust(number=number, copies=copies):
+                for key, delta in copies:
+                    what = c.CopyIn(sender, number, self._aged(member, delta), entrusted=True)
+                    core.emit(c.Change(key, what))
+            case m.Entrusted():
+                self._parts.entrustments.entrusted(sender, message)
             case m.Acknowledge():
                 if message.number < 0:
                     self._parts.comparisons.contribution_acknowledged(message)

@@ -7,13 +7,13 @@ Backups are exchanged make before break: the old holders stay in the list until 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 from understudy import limits
-from understudy.model.delta import delta_since
+from understudy.model.delta import Delta, delta_since
 from understudy.model.entry import Context, Entry, Location, Role
 from understudy.protocol import commands as c
+from understudy.protocol.bases import Base, Bases
 from understudy.protocol.core import Core
 from understudy.protocol.flight import Flight, Waiter
 from understudy.protocol.members import Members
@@ -23,17 +23,6 @@ from understudy.protocol.readers import Readers
 TICK_MS = 20
 """How often flights are looked at while there are any: a fraction of ``backup_timeout_ms``."""
 RESEND_MAX_MS = 1_000
-
-
-class Base(NamedTuple):
-    """What a holder has acknowledged of a session: the next delta begins there."""
-
-    context: Context
-    commit: bytes = b""
-    """Id of the last commit that it remembers, as far as that is known."""
-
-
-NO_BASE = Base({})
 
 
 class Replication:
@@ -47,7 +36,7 @@ class Replication:
         self.flights: dict[bytes, Flight] = {}
         self.readers = Readers(core, members, self._lags)
         self._to_confirm: dict[str, list[tuple[bytes, Context | None]]] = {}
-        self._bases: OrderedDict[tuple[str, bytes], Base] = OrderedDict()
+        self.bases = Bases()
         self._told: set[bytes] = set()
         """Keys of which users were shown, as unprotected, what no second machine has yet."""
         self._taken_up: set[bytes] | None = None
@@ -113,7 +102,7 @@ class Replication:
 
     def recheck(self, key: bytes, entry: Entry, member: str) -> None:
         """Make sure that a backup that came back still holds what the list says."""
-        self._bases[(member, key)] = Base(entry.context)
+        self.bases.note(member, key, Base(entry.context))
         flight = self.flights.get(key)
         if flight is None:
             flight = self._begun(key, entry)
@@ -248,17 +237,25 @@ class Replication:
 
         Dead and leaving holders stay listed until the new one has everything.
         """
-        good = [b for b in entry.backups if self._is_good(b)]
+        chosen = self.choose(key, entry, widen)
+        if chosen:
+            self._core.emit(c.Change(key, c.SetBackups((*entry.backups, *chosen))))
+        return bool(chosen)
+
+    def choose(self, key: bytes, entry: Entry, widen: bool = False) -> tuple[str, ...]:
+        """Who shall hold a copy, too: as many as there are good backups too few (or one more, with ``widen``)."""
+        good = [b for b in entry.backups if self.is_good(b)]
         lacking = max(self._core.settings.copies_wanted - len(good), 1 if widen else 0)
         if lacking <= 0 or entry.ended or self._members.in_minority:
-            return False
+            return ()
         chosen = self._members.place(key, lacking, exclude=entry.backups)
-        if not chosen:
-            return False
         for member in chosen:
             self._core.tell(c.FactKind.BACKUP_CHOSEN, key, member)
-        self._core.emit(c.Change(key, c.SetBackups((*entry.backups, *chosen))))
-        return True
+        return chosen
+
+    def is_at_rest(self, key: bytes) -> bool:
+        """True if nothing of a session is on its way, and no user was shown what this member alone has."""
+        return self._taken_up is None and key not in self.flights and key not in self._told
 
     def give_up_dead(self, key: bytes, entry: Entry) -> None:
         """List no dead holder where nobody else can take the copy: the session counts as unprotected.
@@ -266,10 +263,10 @@ class Replication:
         (Where there are others they may still lack something; the flight that brings it gives the dead one up.)
         """
         kept = tuple(b for b in entry.backups if self._members.is_reachable(b))
-        if kept != entry.backups and sum(map(self._is_good, kept)) < self._core.settings.copies_wanted:
+        if kept != entry.backups and sum(map(self.is_good, kept)) < self._core.settings.copies_wanted:
             self._core.emit(c.Change(key, c.SetBackups(kept)))
 
-    def _is_good(self, name: str) -> bool:
+    def is_good(self, name: str) -> bool:
         member = self._members.get(name)
         return member is not None and member.is_reachable and not member.leaving
 
@@ -278,19 +275,23 @@ class Replication:
             return False
         if self._core.settings.everywhere:
             return self._members.can_place(exclude=entry.backups)
-        return len([b for b in entry.backups if self._is_good(b)]) < self._core.settings.copies
+        return len([b for b in entry.backups if self.is_good(b)]) < self._core.settings.copies
 
     def backups_set(self, key: bytes, entry: Entry, before: Entry | None, released: tuple[str, ...]) -> None:
         """A new list is stored: replicate it, release who is not in it."""
-        for member in released:
-            self._core.tell(c.FactKind.BACKUP_RELEASED, key, member)
-            if self._members.is_reachable(member):
-                self._core.send(member, Release(key, entry.location))
-            self._bases.pop((member, key), None)
+        self.release(key, entry, released)
         flight = self.track(key, entry, before, moves_only=True)
         for member in entry.backups:
             if before is None or member not in before.backups:
                 flight.newcomers[member] = entry.number
+
+    def release(self, key: bytes, entry: Entry, released: Iterable[str]) -> None:
+        """Everybody on the list has everything: who is not on it any more may forget its copy."""
+        for member in released:
+            self._core.tell(c.FactKind.BACKUP_RELEASED, key, member)
+            if self._members.is_reachable(member):
+                self._core.send(member, Release(key, entry.location))
+            self.bases.drop(member, key)
 
     # --- messages ------------------------------------------------------------------------------------------
 
@@ -298,21 +299,20 @@ class Replication:
         """Send ``entry`` as a delta to what ``to`` has acknowledged (whole if nothing is remembered)."""
         if not self._members.is_reachable(to):
             return
-        base = self._bases.get((to, key), NO_BASE)
-        delta = delta_since(entry, base.context, self._core.now_ms, base.commit)
-        self._core.send(to, Replicate(key, entry.number, delta))
+        self._core.send(to, Replicate(key, entry.number, self.delta_for(to, key, entry)))
+
+    def delta_for(self, to: str, key: bytes, entry: Entry) -> Delta:
+        """What ``to`` lacks of ``entry`` as far as it has said; the whole if nothing is remembered."""
+        base = self.bases.get(to, key)
+        return delta_since(entry, base.context, self._core.now_ms, base.commit)
 
     def acknowledged(self, sender: str, message: Acknowledge) -> None:
         """A holder has everything up to a number."""
-        bases, pair = self._bases, (sender, message.key)
-        flight = self.flights.get(message.key)
-        if flight is not None and message.number == flight.number:
-            bases[pair] = Base(message.context, flight.commit)
-        else:
-            bases[pair] = Base(message.context, bases.get(pair, NO_BASE).commit)
-        bases.move_to_end(pair)
-        if len(bases) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
-            bases.popitem(last=False)
+        key = message.key
+        flight = self.flights.get(key)
+        is_newest = flight is not None and message.number == flight.number
+        commit = flight.commit if flight is not None and is_newest else self.bases.get(sender, key).commit
+        self.bases.note(sender, key, Base(message.context, commit))
         if flight is not None:
             self._hold(flight, message.hold_ms)
             flight.acked[sender] = max(flight.acked.get(sender, 0), message.number)
@@ -322,14 +322,13 @@ class Replication:
 
     def lacks_base(self, sender: str, key: bytes) -> None:
         """A holder asks for the whole entry."""
-        self._bases.pop((sender, key), None)
+        self.bases.drop(sender, key)
         self._core.tell(c.FactKind.NEEDED_WHOLE, key, sender)
         self._core.emit(c.Read((key,), c.Resend(sender)))
 
     def forget_member(self, name: str) -> None:
         """A life of a member has ended: nothing that it acknowledged counts for its next one."""
-        for pair in [p for p in self._bases if p[0] == name]:
-            del self._bases[pair]
+        self.bases.forget(name)
         for flight in list(self.flights.values()):
             flight.acked.pop(name, None)
             if name in flight.location.backups:
@@ -406,7 +405,7 @@ class Replication:
             reachable = self._reachable(flight)
             if any(flight.acked.get(b, 0) < flight.number for b in reachable):
                 return
-            good = [b for b in reachable if self._is_good(b) and flight.acked.get(b, 0) >= flight.number]
+            good = [b for b in reachable if self.is_good(b) and flight.acked.get(b, 0) >= flight.number]
             # The newest are at the end: they were chosen because the older ones did not do.
             kept = tuple(good[-self._core.settings.copies_wanted :])
             if len(location.backups) > len(kept) >= self._core.settings.copies:

@@ -17,6 +17,7 @@ from understudy.model.entry import Entry, Epoch, Role
 from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
+from understudy.protocol.entrust import Entrustments
 from understudy.protocol.inquire import Inquiries
 from understudy.protocol.members import Members
 from understudy.protocol.messages import Accessed, Forget, Item
@@ -34,11 +35,18 @@ class Sweeps:
     """Losses, expiry and leaving of one member."""
 
     def __init__(
-        self, core: Core, members: Members, replication: Replication, inquiries: Inquiries, comparisons: Comparisons
+        self,
+        core: Core,
+        members: Members,
+        replication: Replication,
+        entrustments: Entrustments,
+        inquiries: Inquiries,
+        comparisons: Comparisons,
     ) -> None:
         self._core = core
         self._members = members
         self._replication = replication
+        self._entrustments = entrustments
         self._inquiries = inquiries
         self._comparisons = comparisons
         self._recheck_ms: dict[str, int] = {}
@@ -156,7 +164,7 @@ class Sweeps:
         member = self._members.get(name)
         if member is not None and member.is_reachable and not member.leaving:
             self._replication.recheck(key, entry, name)
-        elif self._replication.protect(key, entry) or self._members.is_reachable(name):
+        elif self._entrustments.protect(key, entry) or self._members.is_reachable(name):
             return
         elif self._members.in_minority:
             self.recheck_later(name)  # it may be primary on the other side: nothing is shown here without its word
@@ -205,8 +213,8 @@ class Sweeps:
         """Scan on where enough of what was begun is finished: the others' stores and the network set the pace."""
         if not self._waiting:
             return
-        flights, inquiries = self._replication.flights, self._inquiries.open
-        self._begun = {key for key in self._begun if key in flights or key in inquiries}
+        flights, entrusted, inquiries = self._replication.flights, self._entrustments.open, self._inquiries.open
+        self._begun = {key for key in self._begun if key in flights or key in entrusted or key in inquiries}
         if len(self._begun) < limits.SWEPT_IN_FLIGHT_MAX:
             self._core.emit(self._waiting.popleft())
 

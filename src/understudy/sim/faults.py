@@ -84,7 +84,9 @@ class Faults:
     def _is_at_work(self, name: str) -> bool:
         """A change is on its way from there."""
         executor = self._world.machines[name].executor
-        return executor is None or bool(executor.engine.replication.flights)
+        if executor is None:
+            return True
+        return bool(executor.engine.replication.flights or executor.engine.entrustments.open)
 
     def _over(self, fault: Fault) -> None:
         """A fault has ended: wait for the cluster to recover, if the next one wants that."""
