@@ -134,6 +134,9 @@ def merged_attributes(attributes: Attributes, context: Context, delta: Delta) ->
     and carries it no more.
     """
     assert applies(context, delta), "a delta was applied to a copy that lacks its base"
+    if not attributes and not context:
+        # A first copy: nothing has been seen here, so all of it is new.
+        return {name: _in_order(list(theirs)) for name, theirs in delta.values.items() if theirs}
     result: Attributes = {}
     carried = delta.dots()
     for name in {**attributes, **delta.values}:
