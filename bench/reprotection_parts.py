@@ -44,13 +44,13 @@ def main() -> None:
         join(holder, new)
         holder.go(c.PeerLost(LOST, LOST_INCARNATION))
         seen: Counter[tuple[str, str]] = Counter()
-        spent_s, turns = _protect(holder, new, seen)
+        spent_s = _protect(holder, new, seen)
     print("\n".join(machine()))
     print(f"load average (1, 5, 15 min): {load()}")
     print(f"{sessions} sessions of {SESSION_BYTES} bytes get a new copy; µs of CPU for each:")
     for member, what in ((holder, "at the primary's agent"), (new, "at the new holder's")):
         took_us = spent_s[member.name] * 1_000_000 / sessions
-        print(f"{what}: {took_us:.0f} µs, {turns[member.name] / sessions:.3f} turns")
+        print(f"{what}: {took_us:.0f} µs, {sessions / member.turns:.1f} in a turn")
         looks = sum(count for (name, _), count in seen.items() if name == member.name)
         for part in (*(name for name, _ in PARTS), "the rest"):
             print(f"    {part:34}{took_us * seen[member.name, part] / max(1, looks):6.0f} µs")
@@ -72,8 +72,8 @@ def _fill(directory: Path, sessions: int) -> None:
     store.close()
 
 
-def _protect(holder: Member, new: Member, seen: Counter[tuple[str, str]]) -> tuple[dict[str, float], dict[str, int]]:
-    """Until no session names the lost member; gives each member's CPU time, and its turns."""
+def _protect(holder: Member, new: Member, seen: Counter[tuple[str, str]]) -> dict[str, float]:
+    """Until no session names the lost member; gives each member's CPU time."""
     while not holder.executor.engine.describe()["sweeping"]["sessions_in_flight"]:
         for member in (holder, new):
             _go(member)
@@ -90,7 +90,7 @@ def _protect(holder: Member, new: Member, seen: Counter[tuple[str, str]]) -> tup
             _go(now)
             spent_s[now.name] += time.process_time() - began_s
     signal.setitimer(signal.ITIMER_PROF, 0)
-    return spent_s, {member.name: member.turns for member in (holder, new)}
+    return spent_s
 
 
 def _go(member: Member) -> None:
