@@ -104,7 +104,7 @@ def test_the_cost_of_a_write_is_counted_for_each_process() -> None:
 
 
 def test_the_parts_of_re_protection_are_measured() -> None:
-    """S36: where 200 sessions lose their second copy each gets another one, many in a turn; both agents' times are told."""
+    """S36: 200 sessions lose their second copy and get another one, many in a turn; both agents' times are told."""
     command = (sys.executable, str(ROOT / "bench" / "reprotection_parts.py"), "--sessions", "200")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("UNDERSTUDY_")}
     environ |= {"PYTHONPATH": str(ROOT / "src")}

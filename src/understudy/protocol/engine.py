@@ -388,8 +388,6 @@ class Engine:
                     self.directory.announce(key, entry.location)
             case c.Relist():
                 self.entrustments.relisted(event)
-                if event.outcome is Outcome.STORED and entry is not None:
-                    self.directory.announce(key, entry.location)
             case c.FinishLives():
                 self.patrol.finished(event)
             case c.HandOver(to=to, moves=moves):

@@ -10,7 +10,7 @@ ends in between, to the comparison, in which its next one learns of a list of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
@@ -47,10 +47,14 @@ class Entrustment:
 class Entrustments:
     """Those of one member; and what it was entrusted with itself in this turn."""
 
-    def __init__(self, core: Core, members: Members, replication: Replication) -> None:
+    def __init__(
+        self, core: Core, members: Members, replication: Replication, announce: Callable[[bytes, Location], None]
+    ) -> None:
         self._core = core
         self._members = members
         self._replication = replication
+        self._announce = announce
+        """Called with each new list that is stored."""
         self.open: dict[bytes, Entrustment] = {}
         self._to_send: dict[str, list[tuple[bytes, Delta]]] = {}
         self._taken: dict[tuple[str, int], list[tuple[bytes, int]]] = {}
@@ -99,6 +103,7 @@ class Entrustments:
         assert isinstance(what, c.Relist)
         if event.outcome is Outcome.STORED and entry is not None:
             self._replication.release(key, entry, what.released)
+            self._announce(key, entry.location)
             commit = entry.recent[-1] if entry.recent else b""
             for name in entry.backups:
                 self._replication.bases.note(name, key, Base(entry.context, commit))

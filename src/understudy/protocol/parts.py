@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from understudy.model.entry import Location
 from understudy.protocol import commands as c
 from understudy.protocol.absence import Absence
 from understudy.protocol.agreement import Agreement
@@ -29,7 +30,7 @@ class Parts:
         self.members = Members(self.core)
         self.replication = Replication(self.core, self.members, self._settled)
         self.readers = self.replication.readers
-        self.entrustments = Entrustments(self.core, self.members, self.replication)
+        self.entrustments = Entrustments(self.core, self.members, self.replication, self._announce)
         self.comparisons = Comparisons(self.core, self.members, self.replication, self._resume)
         self.inquiries = Inquiries(self.core, self.members, self._resume)
         self.comparisons.inquire_with(self.inquiries.begin)
@@ -52,6 +53,9 @@ class Parts:
 
     def _settled(self, job: int, protected: bool, number: int) -> None:
         self.service.settled(job, protected, number)
+
+    def _announce(self, key: bytes, location: Location) -> None:
+        self.directory.announce(key, location)
 
     def _resume(self, key: bytes, relay: str) -> None:
         self.service.resume(key, relay)
