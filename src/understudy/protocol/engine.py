@@ -271,13 +271,7 @@ class Engine:
             case c.Protect(beside=beside):
                 if entry is not None and entry.role is Role.PRIMARY:
                     self.sweeps.note(key)
-                    flight = self.replication.flights.get(key)
-                    if beside:
-                        self.entrustments.list_beside(key, entry, beside)
-                    elif flight is not None and flight.widened:
-                        self.replication.protect(key, entry, widen=True)
-                    else:
-                        self.entrustments.protect(key, entry)
+                    self.entrustments.looked(key, entry, beside)
             case c.Inquire():
                 self.inquiries.looked(key, entry)
             case c.Recheck():

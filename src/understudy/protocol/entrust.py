@@ -61,6 +61,16 @@ class Entrustments:
 
     # --- the primary's side --------------------------------------------------------------------------------
 
+    def looked(self, key: bytes, entry: Entry, beside: tuple[str, ...]) -> None:
+        """The entry of a primary that may lack a backup, see ``Protect``."""
+        flight = self._replication.flights.get(key)
+        if beside:
+            self._list_beside(key, entry, beside)
+        elif flight is not None and flight.widened:
+            self._replication.protect(key, entry, widen=True)
+        else:
+            self.protect(key, entry)
+
     def protect(self, key: bytes, entry: Entry) -> bool:
         """Choose other backups if there are too few good ones; False if none is there."""
         settings, replication = self._core.settings, self._replication
@@ -115,7 +125,7 @@ class Entrustments:
             for name in what.backups:
                 self._core.emit(c.Read((key,), c.Resend(name)))
 
-    def list_beside(self, key: bytes, entry: Entry, names: tuple[str, ...]) -> None:
+    def _list_beside(self, key: bytes, entry: Entry, names: tuple[str, ...]) -> None:
         """In two rounds, because the one has failed. Who may have the later list gets another that is later than that,
         also where the old holders are back; where nobody can be listed those that are dead are given up, as in a sweep.
         """
