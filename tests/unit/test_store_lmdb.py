@@ -19,8 +19,9 @@ from tests.patience import PATIENCE_S
 
 from understudy import errors, limits
 from understudy.model.entry import Entry, Epoch, Role, Sibling, Times
-from understudy.store import clock
+from understudy.store import clock, codec
 from understudy.store.check import check
+from understudy.store.codec import Index
 from understudy.store.lmdb import LmdbStore
 
 MIB = 1 << 20
@@ -221,6 +222,35 @@ def test_other_copies_make_the_indexes_anew(make: Callable[..., LmdbStore]) -> N
     with third.write() as transaction:
         assert transaction.keys_lacking(None, 9) == []
     assert check(third).problems == ()
+
+
+def test_other_copies_leave_the_other_indexes_alone(make: Callable[..., LmdbStore]) -> None:
+    """Of a million sessions only the list of those that lack a copy is made anew: a row that no entry asks for, in the
+    index of members, is still there afterwards."""
+    first = make(copies=1)
+    put(first, 1)
+    with first.write() as transaction:
+        transaction._txn.put(codec.member_row("nobody", key(9)), b"", db=transaction._tables.indexes[Index.MEMBERS])
+    first.close()
+    second = make(copies=2)
+    with second.view() as view:
+        assert codec.member_row("nobody", key(9)) in set(view.index(Index.MEMBERS))
+        assert list(view.index(Index.LACKING)) == [key(1)]
+
+
+def test_another_memory_of_deletions_moves_their_ends(make: Callable[..., LmdbStore]) -> None:
+    """A tombstone is due when the new ``forget_ms`` says so, and a session when it was before."""
+    first = make(forget_ms=1_000)
+    put(first, 1)
+    with first.write() as transaction:
+        transaction.put(key(2), Entry(Role.PROXY, "a", (), Epoch(1, 2, 3), ended_ms=5))
+        due_1 = transaction.keys_due(1 << 40, 9)
+    first.close()
+    second = make(forget_ms=2_000)
+    with second.write() as transaction:
+        assert sorted(due_1) == sorted(transaction.keys_due(1 << 40, 9)) == [key(1), key(2)]
+        assert transaction.keys_due(1_500, 9) == [key(1)] and key(2) in transaction.keys_due(2_005, 9)
+    assert check(second).problems == ()
 
 
 # --- several processes -----------------------------------------------------------------------------------------------

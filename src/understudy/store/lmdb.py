@@ -349,9 +349,10 @@ class LmdbStore:
         try:
             raw = transaction.get(STATE, db=opened.tables.meta)
             state = State(self._copies, self._forget_ms) if raw is None else codec.decode_state(raw)
-            if (state.copies, state.forget_ms) != (self._copies, self._forget_ms):
-                state.copies, state.forget_ms = self._copies, self._forget_ms
-                reindex(transaction, opened.tables, state)
+            before, after = (state.copies, state.forget_ms), (self._copies, self._forget_ms)
+            if before != after:
+                state.copies, state.forget_ms = after
+                reindex(transaction, opened.tables, before, after)
             state.member = self._member or state.member
             if state.boot_id != now.boot_id:
                 state.offset_ms = self._clock_offset(state, now)
