@@ -17,6 +17,7 @@ from understudy.protocol.places import LAST_KEY
 A = LIVES["a"]
 MINE = moved(new_session(1, "a", ("b",), START_MS, x=b"1"), number=0)
 """What a, restarted, finds in its store: everything in it was acknowledged."""
+OTHER = b"z" * 16
 FETCH = m.FetchRequest(0, KEY)
 STARTED = c.Scan(c.ScanKind.ALL, c.CompareAll(1))
 
@@ -139,9 +140,23 @@ def test_a_member_without_old_peers_waits_its_time_and_serves_what_it_has() -> N
     assert STARTED not in a.wait(2_980)
     commands = a.wait(40)
     assert STARTED in commands and not a.engine.ready
-    a.on(c.Scanned(STARTED, (KEY,), False))
-    assert event(FactKind.READY) in a.tick()
-    assert a.asked(writing(2, x=b"2"), 2)[0] == c.Change(KEY, c.DoCommit(2, writing(2, x=b"2").commit))
+    assert event(FactKind.READY) in a.on(c.Scanned(STARTED, (KEY,), False))
+    assert a.asked(writing(2, x=b"2"))[0] == c.Change(KEY, c.DoCommit(1, writing(2, x=b"2").commit))
+
+
+def test_what_nobody_can_be_asked_about_is_not_read() -> None:
+    """S35: of a million sessions, for nobody. The round goes on by pages all the same, and whoever comes meanwhile is
+    asked about those that follow."""
+    a = restarted()
+    a.wait(3_020)
+    second = c.Scan(c.ScanKind.ALL, c.CompareAll(1), after=KEY)
+    assert a.on(c.Scanned(STARTED, (KEY,), True)) == [second]
+    a.on(c.PeerFound("b", LIVES["b"]))
+    a.entries[OTHER] = MINE
+    commands = a.on(c.Scanned(second, (OTHER,), False))
+    assert c.Read((OTHER,), c.CompareAll(1)) in commands
+    ((to, message),) = sent(commands, m.Compare)
+    assert (to, [item.key for item in message.items]) == ("b", [OTHER]) and not a.engine.ready
 
 
 def test_an_outbox_of_an_earlier_life_is_sent() -> None:

@@ -114,9 +114,10 @@ class Comparisons:
         self._items = []
         self._scan_more = event.more
         self._cursor_next = event.keys[-1] if event.keys else b"\xff" * 16
-        self._core.emit(c.Read(event.keys, purpose))
-        if not event.keys:
-            self._finish_round()
+        if event.keys and self._members.reachable():
+            self._core.emit(c.Read(event.keys, purpose))
+        else:
+            self._page_done()  # nobody could know better of these: they need not be read
 
     def looked_in_round(self, key: bytes, entry: Entry | None) -> None:
         """Gather one entry of the batch; the batch goes out when its last key has been read."""
@@ -125,6 +126,13 @@ class Comparisons:
         if key == self._cursor_next:
             items, self._items = self._items, []
             self._ask(items, set(self._members.reachable()), batch=True)
+
+    def _page_done(self) -> None:
+        self._cursor = self._cursor_next
+        if self._scan_more:
+            self._core.emit(c.Scan(c.ScanKind.ALL, c.CompareAll(self._round), after=self._cursor))
+        else:
+            self._finish_round()
 
     def _finish_round(self) -> None:
         self.complete = True
@@ -214,11 +222,7 @@ class Comparisons:
         for item in comparison.items:
             self._resume(item.key, "")
         if comparison.batch and is_of_this_round:
-            self._cursor = self._cursor_next
-            if self._scan_more:
-                self._core.emit(c.Scan(c.ScanKind.ALL, c.CompareAll(self._round), after=self._cursor))
-            else:
-                self._finish_round()
+            self._page_done()
 
     def _judge(self, item: Item, answers: list[tuple[str, Answer]]) -> None:
         """Act on what the others know of one key."""
