@@ -52,7 +52,7 @@ class MemoryStore:
         member: str = "",
         changed: Changed | None = None,
     ) -> None:
-        self._clock = clock
+        self.now_ms = clock
         self.bytes_max = bytes_max
         self._changed = changed
         self._contents = _Contents(State(copies, forget_ms, member))
@@ -87,9 +87,6 @@ class MemoryStore:
     def view(self) -> Iterator[MemoryTransaction]:
         """Everything at one instant, for ``check``."""
         yield MemoryTransaction(self._contents, self.bytes_max)
-
-    def now_ms(self) -> int:
-        return self._clock()
 
     def copy(self) -> MemoryStore:
         """What a member would find that starts again now: everything committed, the owner's row and numbers included.
