@@ -53,7 +53,9 @@ Who holds it (``placement``, ``locate``)
     A copy goes to another zone than the primary's where there is one. With ``round-robin`` the members take turns, and
     everybody is told where each session is and keeps a proxy entry. With ``rendezvous`` the backup follows from key and
     names: nobody is told and no proxy is kept; a member that holds nothing asks whom the cookie names, then whom the
-    key gives. Either way, when that fails, it asks all.
+    key gives. Either way, when that fails, it asks all. A session begins where its first request is. A part of a
+    dictionary, whose key many know, begins at the member that its key gives (``create``), so that one decides who was
+    first.
 
 Make before break (``replicate``, ``entrust``)
     A holder is given up only by ``Release``, sent when every holder of the new list has everything; until then the
@@ -195,6 +197,7 @@ Reading order
     ``members``    who is alive; leases; where the next copy goes (``placement``)
     ``serve``      a request (``job``) from its arrival to its answer
     ``route``      where it goes next; ``locate``: where nobody knows it
+    ``create``     where the first entry of a key is made
     ``endings``    when it may be told that its session has ended
     ``replicate``  a change from the primary to its backups
     ``entrust``    new holders for sessions at rest, many in a message

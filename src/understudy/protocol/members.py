@@ -17,7 +17,7 @@ from understudy import limits
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.messages import Heartbeat, HeartbeatAck, MemberMessage
-from understudy.protocol.placement import ORDERS, Candidate, chosen
+from understudy.protocol.placement import ORDERS, Candidate, chosen, rendezvous
 from understudy.protocol.settings import digest_of
 
 TRANSIT_WINDOW_MS = 60_000
@@ -440,6 +440,15 @@ class Members:
         everybody = [*self._candidates(), Candidate(self._core.me, settings.zone)]
         found = chosen(ORDERS[settings.placement], key, everybody, 0, settings.copies + 1)
         return tuple(name for name in found if name != self._core.me)
+
+    def ranked(self, key: bytes) -> list[str]:
+        """Those that are ready and stay, in an order that follows from key and names alone; this one at the latest as
+        the last."""
+        me = Candidate(self._core.me)
+        others = [candidate for candidate in self._candidates() if self._by_name[candidate.name].ready]
+        is_staying = self.ready and not self.leaving
+        ranked = rendezvous(key, [*others, me], 0) if is_staying else [*rendezvous(key, others, 0), me]
+        return [member.name for member in ranked]
 
     def zones(self) -> dict[str, str]:
         """The zone of each member that may hold a copy."""

@@ -20,6 +20,7 @@ from understudy.model.roles import copied
 from understudy.protocol import commands as c
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
+from understudy.protocol.create import Creations
 from understudy.protocol.endings import Endings
 from understudy.protocol.inquire import Inquiries
 from understudy.protocol.job import RETRY_MS, Job, Jobs, Remote, unavailable
@@ -74,6 +75,7 @@ class Service:
         self._jobs = Jobs(core, members)
         self._locator = Locator(core, members)
         self._router = Router(core, members)
+        self._creations = Creations(core, members, self._jobs, self._router, self._refuse)
         self.endings = Endings(core, members, replication, self._jobs, self._router)
         self._next_tick_ms = 0
         self.is_cold = False
@@ -123,7 +125,7 @@ class Service:
             self._next_tick_ms = self._core.now_ms + TICK_MS
         request = job.request
         if isinstance(request, CommitRequest) and request.commit.creates is not None:
-            self._create(job, request)
+            self._creations.begin(job, request, self.is_joining)
         elif self._may_commit_unseen(request):
             # The common case: one look-up fewer.
             self._core.emit(c.Change(job.key, c.DoCommit(job.id, request.commit)))
@@ -134,23 +136,6 @@ class Service:
         if not isinstance(request, CommitRequest) or request.unprotected_refused:
             return False
         return self._comparisons.complete and not self.is_cold and not self._members.in_minority
-
-    def _create(self, job: Job, request: CommitRequest) -> None:
-        if self._members.in_minority:
-            self._refuse(job)
-            return
-        if self._members.outdated:
-            self._jobs.retry(job)
-            return
-        backups = self._members.place(job.key, self._core.settings.copies_wanted)
-        if len(backups) < self._core.settings.copies:
-            if self.is_joining and request.acknowledge is AcknowledgeMode.BACKUP:
-                self._jobs.retry(job)
-                return
-            if request.unprotected_refused:
-                self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED))
-                return
-        self._core.emit(c.Change(job.key, c.DoCommit(job.id, request.commit, backups)))
 
     # --- what the store says -------------------------------------------------------------------------------
 
@@ -485,7 +470,7 @@ class Service:
                 if job.sent_to and now - job.sent_ms >= self._core.settings.claim_ms:
                     job.unanswered.add(job.sent_to)
                 if isinstance(job.request, CommitRequest) and job.request.commit.creates is not None:
-                    self._create(job, job.request)
+                    self._creations.begin(job, job.request, self.is_joining)
                 else:
                     self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
 
