@@ -150,6 +150,19 @@ def test_the_primary_says_that_it_is_there_after_all() -> None:
 # --- who is asked -----------------------------------------------------------------------------------------------------
 
 
+def test_who_denied_a_session_and_is_its_primary_now_is_asked_again() -> None:
+    """S31, S34: its new life, empty, was asked before the hand-over to it had arrived."""
+    a = Turns("b", "c", entries={KEY: COPY})
+    assert asked_by(a.asked(FETCH)) == [("b", "")]
+    commands = a.hears("b", m.Fetched(1, m.FetchAnswer(m.FetchOutcome.UNKNOWN)))
+    asked = {to: message for to, message in sent(commands, m.Ask)}
+    commands = a.hears("c", answers(asked["c"].inquiry, m.Verdict.NOTHING))
+    assert asked_by(commands) == []
+    commands = a.hears("b", answers(asked["b"].inquiry, m.Verdict.PRIMARY))
+    assert asked_by(commands) == [("b", "")]
+    assert sent(commands, m.Ask) == [], "nobody is asked who the primary is over and over"
+
+
 @pytest.mark.parametrize(
     ("silent_ms", "verdict"), [(160, m.Verdict.HEARD), (180, m.Verdict.HOLDS)], ids=["still heard", "not heard"]
 )

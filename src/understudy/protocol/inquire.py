@@ -183,7 +183,7 @@ class Inquiries:
             self._core.emit(c.Change(key, c.Learn(answer.location, sender)))
         if retry:
             self.try_again(key)
-        self._resume(key, sender if answer.verdict is Verdict.HEARD else "")
+        self._resume(key, sender if answer.verdict in (Verdict.HEARD, Verdict.PRIMARY) else "")
 
     def _promote(self, inquiry: Inquiry) -> None:
         question = inquiry.question
