@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from understudy.sim.checkers.ledger import Calm
-from understudy.sim.plan import Fault, FaultKind
+from understudy.sim.plan import SHARP, Fault, FaultKind
 from understudy.sim.world import Machine, World
 
 RECOVERED_MS_MAX = 12_000
 """After a fault has ended, every session has its copies again by then, under the load of all users."""
 LOOK_MS = 50
 SLOW_MS = (5, 40)
-STORM = (0.03, 0.2, 0.1, 0.01)
-"""Loss, repeats, overtaking and lateness: not so much that members take each other for dead, which is a partition."""
+
+
+class Weather(NamedTuple):
+    """What the network does to frames."""
+
+    loss: float
+    repeat: float
+    reorder: float
+    late: float
+    late_ms: int
+
+
+STORM = Weather(0.03, 0.2, 0.1, 0.01, 10_000)
+"""Not so much that members take each other for dead, which is a partition."""
+GUSTS = Weather(0.03, 0.3, 0.3, 0.1, 300)
+"""Around a fault: many frames are late by about as much as the fault lasts, and hardly any is later than that."""
+GUSTS_BEFORE_MS, GUSTS_AFTER_MS = 60, 300
 FLAP_MS = (40, 600)
 SHARP_MS = 200
 """How long a fault waits for a change to be on its way."""
@@ -22,7 +38,6 @@ TAKEN_OVER_MS = 5_000
 """Longer than it takes to notice a loss and to sweep after it."""
 TWICE_MS = 600
 F = FaultKind
-_SHARP = (F.CRASH, F.CRASH_EMPTY, F.AGENT, F.PAUSE, F.BLINK)
 
 
 class Faults:
@@ -46,6 +61,9 @@ class Faults:
         self._next = 0
         self._active = 0
         self._ended_ms = 0
+        network = world.network
+        self._fair = Weather(network.loss, network.repeat, network.reorder, network.late, network.late_ms)
+        self._storms = 0
         self.done = not faults
 
     def begin(self) -> None:
@@ -67,29 +85,55 @@ class Faults:
     def _plan_next(self) -> None:
         fault = self._faults[self._next]
         self._next += 1
-        self._world.later(fault.after_ms, lambda: self._do(fault))
+        self._world.later(fault.after_ms, lambda: self._begin(fault))
+
+    def _begin(self, fault: Fault) -> None:
+        if not fault.in_storm:
+            self._do(fault)
+            return
+        self._note_begun()
+        self._blow(GUSTS)
+        self._world.later(GUSTS_BEFORE_MS, lambda: self._do(fault))
 
     def _do(self, fault: Fault, patience_ms: int = SHARP_MS) -> None:
         """Strike; where a machine is hit, in the middle of its work if it has any within a while."""
-        if fault.kind in _SHARP and patience_ms and not self._is_at_work(fault.members[0]):
+        if (fault.kind in SHARP or fault.at_copies) and patience_ms and not self._is_at_work(fault):
             self._world.later(1, lambda: self._do(fault, patience_ms - 1))
             return
-        self._active += 1
-        self._calm.fault()
-        self._world.note(f"FAULT {fault.kind} {' '.join(fault.members)} for {fault.lasts_ms} ms")
+        if not fault.in_storm:
+            self._note_begun()
+        storm = ", in a storm" if fault.in_storm else ""
+        self._world.note(f"FAULT {fault.kind} {' '.join(fault.members)} for {fault.lasts_ms} ms{storm}")
         _DO[fault.kind](self, fault)
         if self._next < len(self._faults) and self._faults[self._next].together:
             self._plan_next()
 
-    def _is_at_work(self, name: str) -> bool:
-        """A change is on its way from there."""
-        executor = self._world.machines[name].executor
-        if executor is None:
+    def _note_begun(self) -> None:
+        self._active += 1
+        self._calm.fault()
+
+    def _is_at_work(self, fault: Fault) -> bool:
+        """A change is on its way from there, or to there; of all machines, from any."""
+        machines = self._world.machines
+        if fault.kind is F.POWER:
+            return any(_changes(machine) for machine in machines.values())
+        struck = machines[fault.members[0]]
+        if struck.executor is None:
             return True
-        return bool(executor.engine.replication.flights or executor.engine.entrustments.open)
+        if not fault.at_copies:
+            return _changes(struck)
+        return any(_awaits(machine, struck.name) for machine in machines.values())
 
     def _over(self, fault: Fault) -> None:
+        if fault.in_storm:
+            self._world.later(GUSTS_AFTER_MS, lambda: self._ended(fault))
+        else:
+            self._ended(fault)
+
+    def _ended(self, fault: Fault) -> None:
         """A fault has ended: wait for the cluster to recover, if the next one wants that."""
+        if fault.in_storm:
+            self._abate()
         self._world.note(f"FAULT {fault.kind} {' '.join(fault.members)} is over")
         self._active -= 1
         self._ended_ms = self._world.now_ms
@@ -274,14 +318,40 @@ class Faults:
         self._later(fault, heal)
 
     def _storm(self, fault: Fault) -> None:
-        network = self._world.network
-        before = network.loss, network.repeat, network.reorder, network.late
-        network.loss, network.repeat, network.reorder, network.late = STORM
+        self._blow(STORM)
+        self._later(fault, self._abate)
 
-        def calm() -> None:
-            network.loss, network.repeat, network.reorder, network.late = before
+    def _blow(self, weather: Weather) -> None:
+        self._storms += 1
+        self._be(weather)
 
-        self._later(fault, calm)
+    def _abate(self) -> None:
+        self._storms -= 1
+        if not self._storms:
+            self._be(self._fair)
+
+    def _be(self, weather: Weather) -> None:
+        for name, value in weather._asdict().items():
+            setattr(self._world.network, name, value)
+
+
+def _changes(machine: Machine) -> bool:
+    """It has changes under way, or copies."""
+    if machine.executor is None:
+        return False
+    engine = machine.executor.engine
+    return bool(engine.replication.flights or engine.entrustments.open)
+
+
+def _awaits(machine: Machine, backup: str) -> bool:
+    """It has sent a backup something that is not acknowledged yet."""
+    if machine.executor is None:
+        return False
+    engine = machine.executor.engine
+    return any(
+        backup in flight.holders(machine.name) and flight.acked.get(backup, 0) < flight.number
+        for flight in engine.replication.flights.values()
+    ) or any(backup in entrustment.waiting for entrustment in engine.entrustments.open.values())
 
 
 _DO: dict[FaultKind, Callable[[Faults, Fault], None]] = {
