@@ -197,6 +197,54 @@ def test_a_reader_that_leaves_is_released_when_its_lease_is_over() -> None:
     assert a.entry.backups == ("b",)
 
 
+def swept(a: Turns, name: str) -> list[c.Command]:
+    """What was planned when that member was lost, perhaps in an earlier life, is done."""
+    scan = c.Scan(c.ScanKind.MEMBER, c.Recheck(name), member=name)
+    return [x for x in a.on(c.Scanned(scan, (KEY,), False)) if isinstance(x, c.Change)]
+
+
+def test_a_lost_reader_is_given_up_when_its_lease_is_over() -> None:
+    """S12, S21: its agent died a moment ago, its workers read on, and the sweep for an earlier loss of it is due: it
+    stays in the list, or a change would be answered that it does not show (profile delta, seed 90023)."""
+    a = with_session(cluster("b", "c"))
+    for name in ("b", "c"):
+        a.hears(name, m.Heartbeat(a.now_ms))
+    a.on(c.PeerLost("c", C))
+    a.asked(writing(2, x=b"2"))
+    acknowledges(a, 102, "b")
+    assert swept(a, "c") == []
+    assert set(a.entry.backups) == {"b", "c"} and a.outbox == {102}
+    commands = a.wait(a.engine.members.promise_ms + STEP_MS, hearing=("b",))
+    assert c.Reply(1, committed(102)) in commands
+    assert a.entry.backups == ("b",)
+
+
+def test_the_last_reader_is_given_up_when_its_lease_is_over() -> None:
+    """S04, S12: nobody else holds the session: a logout that came now would wait for its lease, and so does the list,
+    which is looked at again."""
+    a = cluster("b")
+    a.asked(creation(x=b"1"))
+    acknowledges(a, 101, "b")
+    a.wait(STEP_MS)
+    a.hears("b", m.Heartbeat(a.now_ms))
+    a.on(c.PeerLost("b", B))
+    assert swept(a, "b") == [] and a.entry.backups == ("b",)
+    looks = [x for x in a.wait(a.settings.sweep_delay_ms + STEP_MS) if isinstance(x, c.Scan)]
+    assert c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b") in looks
+    assert swept(a, "b") == [c.Change(KEY, c.SetBackups(()))]
+
+
+def test_a_lost_holder_is_given_up_when_all_others_have_everything() -> None:
+    """S21: a change is on its way when the sweep for it comes: whoever is left lacks that as yet (profile delta, seed
+    90034)."""
+    a = with_session(cluster("b", "c"))
+    a.on(c.PeerLost("c", C))
+    a.asked(writing(2, x=b"2"))
+    assert swept(a, "c") == [] and set(a.entry.backups) == {"b", "c"}
+    assert c.Change(KEY, c.SetBackups(("b",), ("c",))) in acknowledges(a, 102, "b")
+    assert a.entry.backups == ("b",)
+
+
 def test_places_of_readers_are_not_moved_about() -> None:
     """S37: where everybody holds everything there is nothing to even out."""
     a = with_session(cluster("b", "c"))

@@ -77,6 +77,8 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("one", 61162, id="S23: a commit was repeated when its id had been forgotten, and done twice"),
         pytest.param("one", 61243, id="S12: a login that waited for no backup was lost with its cookie, rightly"),
         pytest.param("delta", 62020, id="S04: a write was told of a parallel logout before all readers knew of it"),
+        pytest.param("delta", 90023, id="S12: a lost reader was given up while its workers read on under its lease"),
+        pytest.param("delta", 90034, id="S21: a lost holder was given up while the others lacked a change"),
         pytest.param("chaos", 3038, id="S44: an expired copy of a session whose other holders have lost their stores"),
     ],
 )

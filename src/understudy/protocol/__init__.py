@@ -109,7 +109,7 @@ Read leases (``readers``)
     over. It rides on the answers to heartbeats and is counted like the other lease. Only a *current* member gets one:
     it was brought all sessions of the granter since it was found, and has acknowledged all that was acknowledged since.
     So a silent member is waited for until its lease is over, is given no new one, and catches up before it gets one;
-    and no holder is released before.
+    and no holder is released before, nor given up when it is lost.
     Three things more. A copy that has just taken in a change is *unconfirmed* until the primary says (``Confirm``) that
     all readers have it: nobody sees it here and misses it there. Who has promised another the next reign shows nothing
     in place. And who takes a session over waits for all its readers for the time of one lease, as if the leases were

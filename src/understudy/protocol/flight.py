@@ -47,6 +47,13 @@ class Flight:
         """Holders that lack even what was acknowledged before, and the number with which they are sent all."""
         self.waiters: list[Waiter] = []
 
+    def follow(self, entry: Entry) -> None:
+        """A later change is under way, too."""
+        self.location = entry.location
+        self.number = entry.number
+        self.context = entry.context
+        self.commit = entry.recent[-1] if entry.recent else b""
+
     def holders(self, me: str) -> tuple[str, ...]:
         """Who is told: the backups; after a hand-over the new primary, and the other backups of where it is now."""
         if self.location.primary == me:

@@ -78,7 +78,7 @@ class Replication:
                 self._core.emit(c.Mark((entry.number,)))
         if moves_only:
             flight.moves.add(entry.number)
-        self._follow(flight, entry)
+        flight.follow(entry)
         if job is not None:
             flight.waiters.append(Waiter(job, entry.number, until_ms))
         for holder in flight.holders(self._core.me):
@@ -257,14 +257,19 @@ class Replication:
         """True if nothing of a session is on its way, and no user was shown what this member alone has."""
         return self._taken_up is None and key not in self.flights and key not in self._told
 
-    def give_up_dead(self, key: bytes, entry: Entry) -> None:
-        """List no dead holder where nobody else can take the copy: the session counts as unprotected.
-
-        (Where there are others they may still lack something; the flight that brings it gives the dead one up.)
+    def give_up_dead(self, key: bytes, entry: Entry) -> bool:
+        """List no dead holder where nobody else can take the copy: the session counts as unprotected. False if one of
+        them may still be showing it, or the others may lack something: the flight that brings it gives the dead one up.
         """
         kept = tuple(b for b in entry.backups if self._members.is_reachable(b))
-        if kept != entry.backups and sum(map(self.is_good, kept)) < self._core.settings.copies_wanted:
-            self._core.emit(c.Change(key, c.SetBackups(kept)))
+        good, settings = sum(map(self.is_good, kept)), self._core.settings
+        if kept == entry.backups or good >= settings.copies_wanted:
+            return True
+        may_lack = good >= settings.copies and not self.is_at_rest(key)
+        if may_lack or self.readers.awaited(key, set(entry.backups) - set(kept)):
+            return False
+        self._core.emit(c.Change(key, c.SetBackups(kept)))
+        return True
 
     def is_good(self, name: str) -> bool:
         member = self._members.get(name)
@@ -335,12 +340,6 @@ class Replication:
                 self._core.emit(c.Read((flight.key,), c.Protect()))
 
     # --- progress ------------------------------------------------------------------------------------------
-
-    def _follow(self, flight: Flight, entry: Entry) -> None:
-        flight.location = entry.location
-        flight.number = entry.number
-        flight.context = entry.context
-        flight.commit = entry.recent[-1] if entry.recent else b""
 
     def _lags(self, name: str) -> bool:
         return any(flight.lacks(name, self._core.me) for flight in self.flights.values())

@@ -166,10 +166,9 @@ class Sweeps:
             self._replication.recheck(key, entry, name)
         elif self._entrustments.protect(key, entry) or self._members.is_reachable(name):
             return
-        elif self._members.in_minority:
-            self.recheck_later(name)  # it may be primary on the other side: nothing is shown here without its word
-        else:
-            self._replication.give_up_dead(key, entry)
+        elif self._members.in_minority or not self._replication.give_up_dead(key, entry):
+            # It may be primary on the other side, or read here under a lease: nothing is shown without its word.
+            self.recheck_later(name)
 
     def lost(self, event: c.Changed) -> None:
         """A proxy entry was dropped: none of its holders lives."""
