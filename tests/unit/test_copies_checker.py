@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.making import KEY, SECRET, after, backup_of, commit_id, new_session
+from tests.making import IDLE_MS, KEY, SECRET, after, backup_of, commit_id, new_session, sibling
 
 from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Entry
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
-from understudy.sim.checkers.copies import LOST_A_MOMENT_AGO_MS, RECOVERING_MS, Copies
+from understudy.sim.checkers.copies import LOST_A_MOMENT_AGO_MS, RECOVERING_MS, Copies, Current
 from understudy.sim.checkers.ledger import Calm
 from understudy.sim.plan import Promises
 from understudy.sim.world import World
@@ -127,3 +127,16 @@ def test_what_another_member_has_decided_it_may_have_decided_before_the_loss(by_
     decided_by = a.me.incarnation + by_another
     judged.copies.replied(a, request, m.CommitAnswer(Outcome.COMMITTED, True, "a", decided_by, HELD.number))
     assert (judged.told == []) is by_another
+
+
+@pytest.mark.parametrize("passed_ms", [0, IDLE_MS - 1, IDLE_MS])
+def test_an_older_state_in_place_is_none_when_its_time_is_over(passed_ms: int) -> None:
+    """S12, S44: a primary's workers show it until its last millisecond, and nothing of it after that."""
+    judged = Judged()
+    a = judged.world.machines["a"]
+    a.is_on = True
+    judged.put("a", new_session(1, "a", (), a.now_ms(), x=b"1"))
+    judged.world.run_for(passed_ms)
+    newer = {"x": (sibling("b", 1, b"2"),)}
+    Current(judged.told.append, Calm(Promises())).shown(judged.world, KEY, newer, judged.world.now_ms, "a reader")
+    assert len(judged.told) == (passed_ms < IDLE_MS)

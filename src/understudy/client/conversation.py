@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from understudy import limits
 from understudy.client.answers import DONE, OVER, checked
 from understudy.client.draft import Changes, Draft
-from understudy.client.in_place import has_ended, look
+from understudy.client.in_place import has_ended, has_expired, look
 from understudy.client.sizes import too_large
 from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
 from understudy.errors import (
@@ -168,7 +168,7 @@ def _found(
     world: World, entry: Entry, settled: bool, role: Role | None, now_ms: int, *, unprotected: bool = False
 ) -> Found:
     """An entry that may be shown, unless its time is over."""
-    if entry.role is Role.PRIMARY and entry.expired(now_ms):
+    if has_expired(entry, now_ms):
         return NOT_FOUND
     protected = settled and not unprotected and len(entry.backups) >= world.settings.copies
     return Found(entry, settled, role, protected, now_ms)

@@ -69,6 +69,11 @@ def has_ended(entry: Entry, settled: bool) -> bool:
     return entry.ended and settled and not entry.unconfirmed
 
 
+def has_expired(entry: Entry, now_ms: int) -> bool:
+    """True if a session's time is over at its primary: nobody is shown what is left of it there, and nobody is asked."""
+    return entry.role is Role.PRIMARY and entry.expired(now_ms)
+
+
 def _is_over(reading: Reading, now_ms: int) -> bool:
     """Of a backup's copy: its time seems to be over, which only its primary can say."""
     entry = reading.entry

@@ -118,7 +118,11 @@ class Copies:
 
 
 class Current:
-    """Whatever has been answered as protected, no worker anywhere may show an older state in place from then on."""
+    """Whatever has been answered as protected, no worker anywhere may show an older state in place from then on.
+
+    (A request may be answered so late that its session has expired meanwhile. A machine that was away has then been told
+    that nobody knows it, and is the primary of its own old copy until that is swept: it shows nothing of it.)
+    """
 
     def __init__(self, tell: Callable[[str], None], calm: Calm) -> None:
         self._tell = tell
@@ -142,8 +146,9 @@ class Current:
         for machine in world.machines.values():
             if not machine.is_on:
                 continue
-            reading, may_be_shown, _ = in_place.look(machine.store, key, machine.name, machine.lease_until_ms)
-            if may_be_shown and reading.entry is not None and not has(reading.entry):
+            reading, serves, now_ms = in_place.look(machine.store, key, machine.name, machine.lease_until_ms)
+            entry = reading.entry
+            if serves and entry is not None and not in_place.has_expired(entry, now_ms) and not has(entry):
                 self._tell(f"{machine.name} shows {key.hex()[:6]} in place without what was {what} before")
 
 
