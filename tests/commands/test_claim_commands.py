@@ -120,6 +120,17 @@ def test_what_its_primary_has_expired_is_not_claimed(idle_ms: int, claims: bool)
     assert bool(sent(commands, m.Locate)) != claims
 
 
+def test_a_claim_that_comes_late_from_the_primary_itself_drops_no_copy() -> None:
+    """S34, S44: b sent it before it was given the session. That is no word that it knows nothing, and our copy's time
+    may be over here a moment before it is there (seed 81095 of the mix)."""
+    a = Turns("b", "c", entries={KEY: backup_of(new_session(1, "b", ("a",), START_MS - IDLE_MS))})
+    asked = dict(sent(a.hears("b", m.Fetch(9, KEY, {}, 1, "c")), m.Ask))
+    assert KEY in a.entries and asked.keys() == {"b", "c"}
+    a.hears("c", answers(asked["c"].inquiry, m.Verdict.NOTHING))
+    assert asked_by(a.hears("b", answers(asked["b"].inquiry, m.Verdict.PRIMARY))) == [("b", "")]
+    assert a.entry.role is Role.BACKUP
+
+
 def test_the_silent_primary_is_waited_for_until_it_is_suspect_and_no_longer() -> None:
     """S22, S31: c has promised; b may still say that it is there. When its lease is over the successor promotes
     itself, serves the read, and no five seconds have passed."""

@@ -79,7 +79,9 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("delta", 62020, id="S04: a write was told of a parallel logout before all readers knew of it"),
         pytest.param("delta", 90023, id="S12: a lost reader was given up while its workers read on under its lease"),
         pytest.param("delta", 90034, id="S21: a lost holder was given up while the others lacked a change"),
-        pytest.param("", 81035, id="S44: who came back with the old copy of an expired session showed nothing, rightly"),
+        pytest.param(
+            "", 81035, id="S44: the old copy of an expired session, shown to nobody, was called an older state"
+        ),
         pytest.param("chaos", 3038, id="S44: an expired copy of a session whose other holders have lost their stores"),
     ],
 )

@@ -70,7 +70,7 @@ def has_ended(entry: Entry, settled: bool) -> bool:
 
 
 def has_expired(entry: Entry, now_ms: int) -> bool:
-    """True if a session's time is over at its primary: nobody is shown what is left of it there, and nobody is asked."""
+    """True if a session's time is over at its primary: nobody is shown what is left of it there, or asked about it."""
     return entry.role is Role.PRIMARY and entry.expired(now_ms)
 
 

@@ -63,7 +63,10 @@ class Job:
         """Until when others may be shown a session whose end is known here, and whose primary is silent; 0: it is not,
         or nobody has tried."""
         self.denied: set[str] = set()
-        """Members that said that they hold nothing, or that somebody else comes before them."""
+        """Members that said that they hold nothing."""
+        self.claimant = ""
+        """Who passed it on with a claim: it knew then of others that come before it, which is no word that it holds
+        nothing."""
         self.hinted: set[str] = set()
         """Members that were asked because they may well hold it."""
         self.located: dict[str, Located] = {}
@@ -84,6 +87,16 @@ class Job:
     @property
     def is_remote(self) -> bool:
         return isinstance(self.origin, Remote)
+
+    def was_declined(self, name: str) -> bool:
+        """True if that member need not be asked: it holds nothing, or it has passed the request on to us itself."""
+        return name in self.denied or name == self.claimant
+
+    def is_led_by(self, name: str) -> None:
+        """That member is the primary, or hears it: what it said earlier is of before that."""
+        self.denied.discard(name)
+        if name == self.claimant:
+            self.claimant = ""
 
 
 def unavailable(request: Request) -> FetchAnswer | CommitAnswer:
@@ -114,7 +127,7 @@ class Jobs:
         if claims:
             assert isinstance(origin, Remote)
             job.unanswered.add(claims)
-            job.denied.add(origin.sender)
+            job.claimant = origin.sender
         self.open[job.id] = job
         self._by_origin[origin] = job.id
         return job

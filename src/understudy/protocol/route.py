@@ -62,7 +62,7 @@ class Router:
         holder = next((b for b in entry.backups if self.answers(job, b)), "")
         if holder:
             return Hop(Way.PASS_ON, holder, primary)
-        if any(self._members.is_reachable(name) and name not in job.denied for name in (primary, *entry.backups)):
+        if any(self._members.is_reachable(b) and not job.was_declined(b) for b in (primary, *entry.backups)):
             return Hop(Way.LATER)
         return Hop(Way.LOCATE)
 
@@ -77,9 +77,9 @@ class Router:
         return {location.primary, *location.backups} <= job.denied | {self._core.me}
 
     def answers(self, job: Job, name: str) -> bool:
-        """True unless a member is silent, has denied that it holds the session, or has left this job unanswered while
-        it is not heard (one that is heard has work to do, or a frame was lost)."""
-        if name in job.denied or not self._members.is_alive(name):
+        """True unless a member is silent, has declined this job, or has left it unanswered while it is not heard (one
+        that is heard has work to do, or a frame was lost)."""
+        if job.was_declined(name) or not self._members.is_alive(name):
             return False
         return name not in job.unanswered or self._members.hears(name)
 

@@ -425,7 +425,7 @@ class Service:
         """What the jobs of a key waited for has happened."""
         for job in self._jobs.unparked(key):
             job.relay = relay
-            job.denied.discard(relay)  # it has said so before it was given the session
+            job.is_led_by(relay)
             # After a round that changed nothing, time must pass before the next.
             job.retry_ms = self._core.now_ms + RETRY_MS
             self._core.emit(c.Read((key,), c.ServeJob(job.id)))

@@ -120,8 +120,8 @@ class Copies:
 class Current:
     """Whatever has been answered as protected, no worker anywhere may show an older state in place from then on.
 
-    (A request may be answered so late that its session has expired meanwhile. A machine that was away has then been told
-    that nobody knows it, and is the primary of its own old copy until that is swept: it shows nothing of it.)
+    (A request may be answered so late that its session has expired meanwhile. A machine that was away has then been
+    told that nobody knows it, and is the primary of its own old copy until that is swept: it shows nothing of it.)
     """
 
     def __init__(self, tell: Callable[[str], None], calm: Calm) -> None:
