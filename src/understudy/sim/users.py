@@ -23,6 +23,7 @@ from understudy.sim.world import Machine, World
 
 PATIENCE_MS = 2_500
 """A browser, or the balancer before it, gives up then; the request goes on without it."""
+LOOK_AGAIN_MS = 500
 LATE_COMMIT_MS = 6_000
 """How long after its worker's end a commit may still be under way."""
 KIND = OperationKind
@@ -189,13 +190,20 @@ class User:
         return up[operation.at % len(up)]
 
     def look(self, machine: Machine) -> None:
-        """A last look, when everything is quiet: it has to be answered."""
+        """A last look, when everything is quiet: it has to be answered. Again and again where nobody holds the session:
+        as long as a store that was lost may have held it, nobody calls it unknown."""
         self.looks += 1
 
         def done(request: Request) -> None:
-            self.looks -= request.answered
+            if request.answered:
+                self.looks -= 1
+            elif request.ledger is not None and not self.world.is_held(request.ledger.key):
+                self.world.later(LOOK_AGAIN_MS, ask)
 
-        self.send(machine, Operation(KIND.READ), done)
+        def ask() -> None:
+            self.send(machine, Operation(KIND.READ), done)
+
+        ask()
 
     # --- one request ---------------------------------------------------------------------------------------
 
