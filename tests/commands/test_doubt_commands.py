@@ -95,3 +95,64 @@ def test_nothing_expires_in_doubt() -> None:
     assert COMPARED in a.on(c.Scanned(scan_of(a.wait(3_000)), (KEY,), False))
     a.tick()
     assert told(FactKind.SESSION_EXPIRED) in a.on(due)
+
+
+# --- members that are lost meanwhile ----------------------------------------------------------------------------------
+
+THEIRS = backup_of(new_session(1, "b", ("a",), START_MS, x=b"1"))
+
+
+def lost(commands: list[c.Command]) -> list[str]:
+    return [x.fact.member for x in commands if isinstance(x, c.Tell) and x.fact.kind is FactKind.MEMBER_LOST]
+
+
+def promotions(commands: list[c.Command]) -> list[c.Command]:
+    return [x for x in commands if isinstance(x, c.Change) and isinstance(x.what, c.Promote)]
+
+
+def test_who_has_answered_since_we_stood_still_is_not_lost_by_the_networks_word() -> None:
+    """S25: the network of a machine that stood still takes all others for lost, somewhat late: what b went on with
+    meanwhile would be shown here as it was before. That b is gone its silence shows."""
+    a = Turns("b", "c", entries={KEY: THEIRS})
+    a.now_ms += 10_000
+    a.tick()
+    for name in "bc":
+        a.hears(name, m.HeartbeatAck(a.now_ms))
+    a.now_ms += 30
+    commands = [x for name in "bc" for x in a.on(c.PeerLost(name, LIVES[name]))]
+    assert lost(commands) == [] and a.engine.members.reachable() == ["b", "c"]
+    silent = a.wait(2 * a.settings.dead_ms, hearing=("c",))
+    assert lost(silent) == ["b"]
+    assert lost(a.on(c.PeerLost("c", LIVES["c"]))) == ["c"], "later its word counts again"
+
+
+def test_who_has_not_answered_yet_is_lost_by_the_networks_word() -> None:
+    """S25: b may have died while we stood still."""
+    a = Turns("b", "c", entries={KEY: THEIRS})
+    a.now_ms += 10_000
+    a.tick()
+    a.hears("c", m.HeartbeatAck(a.now_ms))
+    assert lost(a.on(c.PeerLost("b", LIVES["b"]))) == ["b"]
+
+
+def test_who_loses_all_others_before_it_has_compared_waits_again() -> None:
+    """S26: b answered, and was gone before it had said what it knows: that nobody answered is no comparison."""
+    a = Turns("b", entries={KEY: MINE}, joined=False, last_view=("b",))
+    batch = a.on(c.Scanned(scan_of(a.hears("b", m.HeartbeatAck(a.now_ms))), (KEY,), False))
+    assert sent(batch, m.Compare)
+    assert COMPARED not in a.on(c.PeerLost("b", LIVES["b"])) and not a.engine.ready
+    assert not [x for x in a.asked(m.FetchRequest(0, KEY), 2) if isinstance(x, c.Reply)]
+    again = a.wait(a.settings.cold_start_ms)
+    assert COMPARED in a.on(c.Scanned(scan_of(again), (KEY,), False)) and a.engine.ready
+
+
+def test_what_was_answered_before_we_stood_still_makes_no_primary() -> None:
+    """S25, S31: b was silent and c had been asked; now c is gone, too, and b may have gone on with others."""
+    a = Turns("b", "c", entries={KEY: THEIRS})
+    a.on(c.PeerLost("b", LIVES["b"]))
+    assert sent(a.asked(m.FetchRequest(0, KEY), 2), m.Ask)
+    a.now_ms += 10_000
+    commands = a.tick() + a.on(c.PeerLost("c", LIVES["c"])) + a.wait(1_000)
+    assert promotions(commands) == []
+    a.on(c.Scanned(scan_of(a.wait(a.settings.cold_start_ms)), (KEY,), False))
+    assert promotions(a.asked(m.FetchRequest(0, KEY), 3) + a.wait(1_000)), "in the end it is alone"

@@ -158,7 +158,9 @@ Doubt after standing still (``join``)
     A process that was stopped for longer than two leases first handles frames that lay waiting and only then the news
     that others have replaced it. So after such a gap a member doubts everything: requests for sessions that it holds
     wait, and none is promoted for a loss, until each member that it knew has answered a heartbeat sent since, or
-    ``cold_start_ms`` is over; then it compares as after a start. A forwarded commit that was long under way is not
+    ``cold_start_ms`` is over; then it compares as after a start. The network of such a machine takes all others for
+    lost, somewhat after it has gone on: who has answered since is believed to be there until it is silent, and who
+    loses all others before it has compared waits again; alone it would show what lay here before. A forwarded commit that was long under way is not
     applied at all: its id may have left the entry's memory of recent commits, and it may have been done elsewhere.
 
 Places (``places``)

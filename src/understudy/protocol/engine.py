@@ -92,7 +92,8 @@ class Engine:
             case c.PeerFound(name=name, incarnation=incarnation):
                 self._found(name, incarnation)
             case c.PeerLost(name=name, incarnation=incarnation):
-                self._lost(name, incarnation)
+                if not self.joining.is_there(name):
+                    self._lost(name, incarnation)
             case c.DrainAsked():
                 self.sweeps.leave()
             case c.Started():
@@ -182,6 +183,7 @@ class Engine:
     def _lost(self, name: str, incarnation: int) -> None:
         if not self.members.lost(name, incarnation):
             return
+        self.joining.lost()
         self.replication.forget_member(name)
         self.entrustments.silent(name)
         self.inquiries.silent(name)

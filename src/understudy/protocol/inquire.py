@@ -63,6 +63,8 @@ class Inquiries:
         self._resume = resume
         """Called with (key, member to relay through or "") when requests for the key may go on."""
         self.open: dict[bytes, Inquiry] = {}
+        self.is_cold = False
+        """Nothing is promoted: who lately stood still, or began, may be the one who is missing."""
         self._promoting: dict[bytes, Inquiry] = {}
         self._dropped: dict[bytes, Dropped] = {}
         self._above: dict[bytes, int] = {}
@@ -119,6 +121,13 @@ class Inquiries:
         for inquiry in self.open.values():
             self._ask(inquiry, (name,))
 
+    def set_back(self) -> None:
+        """This member doubts what it knew: what it was answered before counts for nothing."""
+        for key in tuple(self.open):
+            del self.open[key]
+            self.try_again(key)
+            self._resume(key, "")
+
     def silent(self, name: str) -> None:
         """A member is suspect or lost: nobody waits for it."""
         for inquiry in list(self.open.values()):
@@ -142,7 +151,7 @@ class Inquiries:
         """Conclude when all who are alive now have answered: who was suspect meanwhile may have missed the question."""
         if not inquiry.waiting:
             self._ask(inquiry, set(self._members.alive()) - inquiry.answers.keys())
-        if not inquiry.waiting:
+        if not inquiry.waiting and not self.is_cold:
             self._conclude(inquiry)
 
     def _conclude(self, inquiry: Inquiry) -> None:

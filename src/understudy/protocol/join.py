@@ -3,7 +3,7 @@
 After a start, and after it has stood still for long, a member is *cold*: others may have taken its place, and the
 first things that it hears may be old. It serves and promotes nothing until every member that it knew last has
 answered a heartbeat sent since, or ``cold_start_ms`` have passed; then it compares its entries, and is *joining*
-until its peers have told it of their sessions.
+until its peers have told it of their sessions. Who loses all others before it is ready is cold again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from understudy.protocol import commands as c
 from understudy.protocol.absence import Absence
 from understudy.protocol.compare import Comparisons
 from understudy.protocol.core import Core
+from understudy.protocol.inquire import Inquiries
 from understudy.protocol.members import Members
 from understudy.protocol.serve import Service
 from understudy.protocol.sweep import Sweeps
@@ -28,6 +29,7 @@ class Joining:
         core: Core,
         members: Members,
         comparisons: Comparisons,
+        inquiries: Inquiries,
         service: Service,
         sweeps: Sweeps,
         absence: Absence,
@@ -35,10 +37,11 @@ class Joining:
         self._core = core
         self._members = members
         self._comparisons = comparisons
+        self._inquiries = inquiries
         self._service = service
         self._sweeps = sweeps
         self._absence = absence
-        self._started = False
+        self._started = self._has_stood_still = False
         self._warm = False
         self._has_entries = False
         self._until_ms = 0
@@ -46,6 +49,8 @@ class Joining:
         self._awaited: set[str] = set()
         """Members that must answer a heartbeat, or be out of time, before anything old is believed."""
         self._untransferred: set[str] = set()
+        self._answered: set[str] = set()
+        """Members that have answered since this one stood still last."""
 
     def start(self, event: c.Started) -> None:
         """The agent has opened its store."""
@@ -65,17 +70,24 @@ class Joining:
         self._members.ready = self._members.may_publish = False
         self._comparisons.set_back()
         awaited = set(self._members.reachable())
+        self._has_stood_still = True
+        self._answered.clear()
         self._doubt(awaited, has_entries=True, waits=bool(awaited))
         self._core.tell(c.FactKind.STOOD_STILL)
 
     def _doubt(self, awaited: set[str], has_entries: bool, waits: bool) -> None:
         core = self._core
-        self._warm = self._comparisons.complete = False
+        self._comparisons.complete = False
         self._awaited, self._has_entries = awaited, has_entries
         self._doubted_ms = core.now_ms
         self._until_ms = core.now_ms + (core.settings.cold_start_ms if waits else 0)
-        self._service.is_cold = True
+        self._be_warm(False)
+        self._inquiries.set_back()
         self._service.is_joining = waits
+
+    def _be_warm(self, warm: bool) -> None:
+        self._warm = warm
+        self._service.is_cold = self._inquiries.is_cold = not warm
 
     def go_on(self) -> None:
         """Take the next step if its time has come."""
@@ -90,8 +102,7 @@ class Joining:
         if not self._warm:
             if not over and (self._awaited or not self._members.reachable()):
                 return
-            self._warm = True
-            self._service.is_cold = False
+            self._be_warm(True)
             if self._has_entries:
                 self._comparisons.begin()
             else:
@@ -130,8 +141,25 @@ class Joining:
         self._untransferred.discard(name)
         self.go_on()
 
+    def lost(self) -> None:
+        """A member is lost. Who has lost them all before it is ready has compared with nobody: it waits as before for
+        whom it can hear. (The network of a machine that stood still takes the others for lost soon afterwards.)"""
+        if self._warm and not self._members.ready and not self._members.reachable():
+            self._members.may_publish = False
+            self._comparisons.set_back()
+            self._inquiries.set_back()
+            self._be_warm(False)
+
     def answered(self, name: str, sent_ms: int) -> None:
         """A member has answered a heartbeat of ``sent_ms``: what it says from now on is not from before that."""
-        if sent_ms >= self._doubted_ms and name in self._awaited:
-            self._awaited.discard(name)
-            self.go_on()
+        if sent_ms >= self._doubted_ms:
+            self._answered.add(name)
+            if name in self._awaited:
+                self._awaited.discard(name)
+                self.go_on()
+
+    def is_there(self, name: str) -> bool:
+        """True for who has answered since this machine stood still, a moment ago: its network takes all others for
+        lost then, somewhat late. Whether they are, their silence shows."""
+        until_ms = self._doubted_ms + self._core.settings.dead_ms
+        return self._has_stood_still and name in self._answered and self._core.now_ms < until_ms

@@ -47,7 +47,9 @@ class Parts:
         self.patrol = Patrol(self.core, self.members, self.replication, self.comparisons, self.lives)
         self.agreement = Agreement(self.core, self.members)
         self.absence = Absence(self.core, self.members)
-        self.joining = Joining(self.core, self.members, self.comparisons, self.service, self.sweeps, self.absence)
+        self.joining = Joining(
+            self.core, self.members, self.comparisons, self.inquiries, self.service, self.sweeps, self.absence
+        )
 
     # What a part calls that is made after it.
 

@@ -80,7 +80,7 @@ class MemoryNetwork:
     frames from one life to another keep their order, except for the share ``reorder``, which is late by up to ten
     times the most, and the share ``late``, which is late by up to ``late_ms``. ``found_ms`` is what it takes until a
     member that can be reached is found, ``detect_ms`` until one that cannot be reached or has crashed is lost,
-    ``silent_ms`` the same for one that is paused.
+    ``silent_ms`` the same for one that is paused, and ``resumed_ms`` until that one, going on, has lost all others.
     Cost: O(log n) per frame in n frames under way.
     """
 
@@ -97,10 +97,11 @@ class MemoryNetwork:
         found_ms: tuple[int, int] = (1, 20),
         detect_ms: int = 100,
         silent_ms: int = 1_500,
+        resumed_ms: int = 0,
     ) -> None:
         self.loss, self.repeat, self.reorder, self.late, self.late_ms = loss, repeat, reorder, late, late_ms
         self.delay_ms, self.found_ms = delay_ms, found_ms
-        self.detect_ms, self.silent_ms = detect_ms, silent_ms
+        self.detect_ms, self.silent_ms, self.resumed_ms = detect_ms, silent_ms, resumed_ms
         self.now_ms = 0
         self._random = Random(seed)
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -208,7 +209,7 @@ class MemoryNetwork:
                 self.at(self.now_ms, deliver, *arguments)
             if silent:
                 for peer in sorted(place.found):
-                    self.at(self.now_ms, self._tell_lost, place, peer)
+                    self.at(self.now_ms + self.resumed_ms, self._lose, place, peer)
             self._look_at(place.peer, self.detect_ms)
             for other in list(self._places.values()):
                 self._look(place, other, self.detect_ms)
@@ -319,6 +320,12 @@ class MemoryNetwork:
             place.found.add(seen.peer)
             assert place.listener is not None
             place.listener.peer_found(seen.peer)
+
+    def _lose(self, place: _Place, peer: Peer) -> None:
+        """What the network of a member that stood still does: it loses the others, and finds those that are there."""
+        self._tell_lost(place, peer)
+        if self.resumed_ms:
+            self._look(place, self._places[peer], self.detect_ms)
 
     def _tell_lost(self, place: _Place, peer: Peer) -> None:
         if place.running and peer in place.found:
