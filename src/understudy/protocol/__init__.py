@@ -160,8 +160,9 @@ Doubt after standing still (``join``)
     wait, and none is promoted for a loss, until each member that it knew has answered a heartbeat sent since, or
     ``cold_start_ms`` is over; then it compares as after a start. The network of such a machine takes all others for
     lost, somewhat after it has gone on: who has answered since is believed to be there until it is silent, and who
-    loses all others before it has compared waits again; alone it would show what lay here before. A forwarded commit that was long under way is not
-    applied at all: its id may have left the entry's memory of recent commits, and it may have been done elsewhere.
+    loses all others before it has compared waits again; alone it would show what lay here before. A forwarded commit
+    that was long under way is not applied at all: its id may have left the entry's memory of recent commits, and it may
+    have been done elsewhere.
 
 Places (``places``)
     Where a session is, is announced to all when that changes, in batches. Who finds a peer asks it for all its places,

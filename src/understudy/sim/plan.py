@@ -261,7 +261,7 @@ SLEEPS_MS = (2_000, 7_500)
 QUICK_EVERY, QUICK_OF = 8, 5
 """So many seeds have one history in which members come back before they are missed: the one with this remainder."""
 RESUMED_EVERY, RESUMED_OF, RESUMED_MS = 4, 3, 30
-"""In one of so many seeds a machine that has stood still loses all others a while after it has gone on: seen with zenoh."""
+"""In one of so many seeds a machine that has stood still loses all others after it has gone on, as zenoh does it."""
 _LASTS_MS: dict[FaultKind, tuple[int, ...]] = {
     F.CRASH: (150, 700, 2_500, 5_000),
     F.CRASH_EMPTY: (150, 700, 2_500, 5_000),
