@@ -10,7 +10,7 @@ import pytest
 from tests.history.test_shares import Cluster
 
 from understudy.model.commit import ended
-from understudy.model.entry import Entry, Location, Role, Times
+from understudy.model.entry import Entry, Location, Role
 from understudy.sim.checkers import quiet
 
 ROUND_MS = 1_000
@@ -120,25 +120,18 @@ def test_a_primary_that_has_lost_a_change(cluster: Cluster) -> None:
     assert entry is not None and entry.shown("x") == b"1"
 
 
-@pytest.mark.parametrize(
-    "idle_timeout_ms", [10**9, 0], ids=["a session", "a part of a dictionary, which never expires"]
-)
-def test_a_primary_that_has_lost_a_session(cluster: Cluster, idle_timeout_ms: int) -> None:
+@pytest.mark.parametrize("is_part", [False, True], ids=["a session", "a part of a dictionary, which never expires"])
+def test_a_primary_that_has_lost_a_session(cluster: Cluster, is_part: bool) -> None:
     """S18, S27: it says that it does not know it. Its time is not over, so nobody has expired it: it lives on, from the
     copy."""
-    key = cluster.keys[0]
-    backup = holder(cluster, key, Role.BACKUP)
-    for name in ("a", backup):
-        spoil(cluster, name, key, lambda entry: msgspec.structs.replace(entry, times=lasting(entry, idle_timeout_ms)))
-    spoil(cluster, "a", key, lambda entry: None)
+    cluster.create(1, "a", is_part)
+    key = cluster.keys[-1]
+    spoil(cluster, holder(cluster, key, Role.PRIMARY), key, lambda entry: None)
+    assert wrong(cluster)
     cluster.wait(4 * ROUND_MS)
     assert not wrong(cluster)
     entry = cluster.world.machines[holder(cluster, key, Role.PRIMARY)].store.read(key).entry
     assert entry is not None and entry.shown("x") == b"1"
-
-
-def lasting(entry: Entry, idle_timeout_ms: int) -> Times:
-    return msgspec.structs.replace(entry.times, idle_timeout_ms=idle_timeout_ms)
 
 
 def test_an_end_that_was_missed(cluster: Cluster) -> None:

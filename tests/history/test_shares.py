@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from understudy.client.named_map import NEVER_EXPIRES
 from understudy.model.commit import Commit, Creation, Outcome
-from understudy.model.entry import Entry, Role
+from understudy.model.entry import Entry, Role, names_session
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.sim.world import World
@@ -31,14 +32,16 @@ class Cluster:
         self.world.zones[name] = zone or self.world.settings.zone
         self.world.add(name).start()
 
-    def create(self, count: int, at: str) -> None:
-        """Sessions whose primary is there, and wait until they are answered."""
+    def create(self, count: int, at: str, is_part: bool = False) -> None:
+        """Begin so many sessions, whose primary is there, or parts of dictionaries, and wait until that is answered."""
         answers: list[object] = []
         for _ in range(count):
             number = len(self.keys)
-            key = self.world.random.randbytes(16)
+            # The first bit tells a session from a part, which begins at the member that its key gives.
+            key = bytes((self.world.random.randrange(0x80) | is_part << 7,)) + self.world.random.randbytes(15)
+            assert names_session(key) is not is_part
             self.keys.append(key)
-            commit = Commit(b"%08d" % number, b"s", {"x": b"1"}, creates=Creation(10**9))
+            commit = Commit(b"%08d" % number, b"s", {"x": b"1"}, creates=NEVER_EXPIRES if is_part else Creation(10**9))
             self.world.machines[at].ask(m.CommitRequest(0, key, commit, m.AcknowledgeMode.BACKUP), answers.append)
         self.wait(2_000)
         assert len(answers) == count
