@@ -130,6 +130,22 @@ def test_a_session_that_has_just_moved_rests() -> None:
     assert changes(a.wait(20, hearing=("b", "c"))) == [c.HandOver("b", moves=True)]
 
 
+@pytest.mark.parametrize("own", [{}, {A: 99}], ids=["all that we hold", "less than we hold"])
+def test_who_hands_over_is_sent_what_it_lacks(own: dict[int, int]) -> None:
+    """S12, S28: a was primary itself before b, and what it had committed then was lost on its way to b: a alone holds
+    it, so it is called protected when b has said that it has it."""
+    theirs = new_session(1, "b", ("a",), START_MS, x=b"1")
+    a = Turns("b", "c", entries={KEY: structs.replace(backup_of(theirs), context={**theirs.context, **own})})
+    for name in "bc":
+        a.hears(name, m.Heartbeat(0))
+        a.hears(name, m.HeartbeatAck(a.now_ms))
+    given = m.Location("a", ("b",), Epoch(2, CHOOSERS["b"], 1))
+    commands = a.hears("b", m.Replicate(KEY, 7, structs.replace(whole(theirs, START_MS), location=given)))
+    assert a.entry.role is Role.PRIMARY
+    assert [to for to, _ in sent(commands, m.Replicate)] == ["b"] * bool(own)
+    assert bool([x for x in a.asked(FETCH, 2) if isinstance(x, c.Reply)]) is not bool(own)
+
+
 def test_it_moves_to_nobody_who_cannot_take_it() -> None:
     """S21: not to one that leaves or is not ready, and never if the option says so."""
     for heartbeat in (m.Heartbeat(0, leaving=True), m.Heartbeat(0, ready=False)):

@@ -45,6 +45,9 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("links", 3032, id="S40: a primary that had come back meanwhile was not asked"),
         pytest.param("blink", 4001, id="S04: a logout was answered before the present primary knew of it"),
         pytest.param("blink", 4013, id="S12: a change that was made void by another primary was called protected"),
+        pytest.param(
+            "", 100019, id="S12, S28: a session was handed to one that alone held what it had committed before"
+        ),
         pytest.param("", 1007, id="S25: who stood still lost all others before it had compared, and was alone"),
         pytest.param("", 923, id="S25: a question from before its doubt made it primary"),
         pytest.param("", 3067, id="S25: who stood still lost all others as soon as it had compared, and was alone"),

@@ -10,6 +10,7 @@ import msgspec
 
 from understudy.model import roles
 from understudy.model.commit import Outcome, touched
+from understudy.model.delta import Delta
 from understudy.model.entry import OVER, Context, Entry, Epoch, Role, covers
 from understudy.protocol import commands as c
 from understudy.protocol.local import Environment as Environment
@@ -47,7 +48,7 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
         case c.DoCommit(commit=commit, backups=backups):
             return do_commit(entry, commit, backups, env)
         case c.CopyIn(delta=delta):
-            return roles.copied(entry, delta, me, now)
+            return _taken_over(entry, delta, roles.copied(entry, delta, me, now), env)
         case c.Learn(location=location):
             if entry is None and env.settings.computes_places:
                 return Outcome.UNCHANGED, None
@@ -91,6 +92,19 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
         case c.ConfirmCopy(context=context):
             return _confirm(entry, context)
     raise AssertionError(f"no such change: {what!r}")
+
+
+def _taken_over(
+    before: Entry | None, delta: Delta, copied: tuple[Outcome, Entry | None], env: Environment
+) -> tuple[Outcome, Entry | None]:
+    """What was copied; a session that is handed to us by one that has not all that we hold (we were its primary before,
+    and our contribution was lost) is our change: the giver is sent it, and waited for."""
+    outcome, entry = copied
+    if outcome is not Outcome.STORED or entry is None or before is None or entry.ended:
+        return copied
+    if before.role is Role.PRIMARY or entry.role is not Role.PRIMARY or covers(delta.context, entry.context):
+        return copied
+    return outcome, msgspec.structs.replace(entry, number=env.next_number())
 
 
 def _brings_news(entry: Entry, changed: Entry) -> bool:

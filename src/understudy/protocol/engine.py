@@ -469,6 +469,8 @@ class Engine:
         self.moves.arrived(event.key)
         self.replication.readers.took_over(event.key)
         self.directory.announce(event.key, entry.location)
+        if event.before is not None and entry.number > event.before.number:
+            self.replication.track(event.key, entry, event.before)  # the giver lacks something
         for backup in entry.backups:
             if backup != giver:
                 self.replication.recheck(event.key, entry, backup)
