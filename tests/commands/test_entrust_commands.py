@@ -94,6 +94,21 @@ def test_what_the_new_holder_has_acknowledged_is_where_the_next_delta_begins() -
     assert to == "c" and message.delta == a.delta({A: 101})
 
 
+def test_an_old_holder_that_comes_back_in_between_is_not_waited_for_for_ever() -> None:
+    """S21, S29: b is asked what it still holds, under the list that names it; stored now, the other list would leave
+    that question open."""
+    a = Turns("b", "c").with_session()
+    message = entrusted(a)
+    a.on(c.PeerFound("b", B))
+    a.on(c.Scanned(SCAN, (KEY,), False))
+    assert KEY in a.engine.replication.flights
+    a.hears("c", m.Entrusted(message.number, ((KEY, 0),)))
+    assert "b" in a.entry.backups
+    for name in ("b", "c", "c"):  # both lists, one after the other
+        a.hears(name, m.Acknowledge(KEY, a.entry.number, a.entry.context))
+    assert KEY not in a.engine.replication.flights
+
+
 def test_a_change_in_between_is_protected_in_two_rounds() -> None:
     """S21: what the new holder has said it has is not all any more: the list is that of the change, and both stay on it
     until the change is acknowledged."""

@@ -46,6 +46,9 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("blink", 4001, id="S04: a logout was answered before the present primary knew of it"),
         pytest.param("blink", 4013, id="S12: a change that was made void by another primary was called protected"),
         pytest.param(
+            "", 689, id="S21: an old holder that came back was asked under a list that was replaced meanwhile"
+        ),
+        pytest.param(
             "", 100019, id="S12, S28: a session was handed to one that alone held what it had committed before"
         ),
         pytest.param("", 1007, id="S25: who stood still lost all others before it had compared, and was alone"),

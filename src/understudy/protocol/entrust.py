@@ -101,9 +101,12 @@ class Entrustments:
                 continue
             del entrustment.waiting[sender]
             entrustment.hold_ms = max(entrustment.hold_ms, hold_ms)
-            if not entrustment.waiting:
-                del self.open[key]
-                e = entrustment
+            if entrustment.waiting:
+                continue
+            if not self._replication.is_at_rest(key):
+                self._leave([key])  # an old holder has come back, and is asked what it holds: under the list as it is
+            else:
+                e = self.open.pop(key)
                 relist = c.Relist(e.backups, e.released, e.epoch, e.context, e.times, e.hold_ms)
                 self._core.emit(c.Change(key, relist))
 
