@@ -72,7 +72,8 @@ class Simulated:
         self.world = World(count, self.names, settings, self.network)
         self.kinds: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
-        self.world.on_sent.append(self._sent)
+        for looks in self.world.on_sent.values():
+            looks.append(self._sent)
         self._config = load(environ={"UNDERSTUDY_MEMBER": "m000"})
         for name in self.names:
             self.world.machines[name].start()
