@@ -293,6 +293,14 @@ def a_list_stands_for_another_entry(patch: Patch) -> None:
     patch.setattr(
         roles, "relisted", lambda entry, backups, *sent: right(entry, backups, entry.epoch, entry.context, entry.times)
     )
+    entrusted = entrust.Entrustments.entrusted
+
+    def broken(self: entrust.Entrustments, sender: str, message: m.Entrusted) -> None:
+        with pytest.MonkeyPatch.context() as at_rest:
+            at_rest.setattr(self._replication, "is_at_rest", lambda key: True)
+            entrusted(self, sender, message)
+
+    patch.setattr(entrust.Entrustments, "entrusted", broken)
 
 
 def what_a_deposed_primary_brings_is_dropped(patch: Patch) -> None:
