@@ -37,7 +37,7 @@ class Draft(Struct, eq=False):
     (Of a Struct because that makes one in a third of the time; it copies the empty defaults each time.)
     """
 
-    stored: Attributes
+    stored: Attributes = {}
     read: dict[str, Dots] | None = None
     """Which attributes were looked at, for a conditional commit; None: nobody wants to know."""
     _decoded: dict[str, Any] = {}

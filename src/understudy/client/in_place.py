@@ -55,7 +55,7 @@ def rows_needed(reading: Reading, member: str) -> tuple[str, ...] | None:
     of its primary, if the entry holds nothing that others who read it may lack.
     """
     entry = reading.entry
-    if entry is None or entry.ended or entry.is_outbid:
+    if entry is None or entry.ended_ms or entry.promised > entry.epoch:  # as ``ended`` and ``is_outbid``, without calls
         return None
     if entry.role is Role.PRIMARY:
         return entry.backups
@@ -71,7 +71,7 @@ def has_ended(entry: Entry, settled: bool) -> bool:
 
 def has_expired(entry: Entry, now_ms: int) -> bool:
     """True if a session's time is over at its primary: nobody is shown what is left of it there, or asked about it."""
-    return entry.role is Role.PRIMARY and entry.expired(now_ms)
+    return entry.expired(now_ms) and entry.role is Role.PRIMARY
 
 
 def _is_over(reading: Reading, now_ms: int) -> bool:

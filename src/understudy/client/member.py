@@ -44,6 +44,8 @@ class Member:
         self.directory = directory
         self.keys = Keys.from_secrets(read_secrets(config, directory))
         self.leases = LeaseBoard(directory)
+        self.lease_until_ms = self.leases.until_ms
+        """When the lease that a peer has granted this member ends, on the store clock."""
         self.store = LmdbStore(
             directory,
             copies=config.copies if config.clustered else 0,
@@ -66,10 +68,6 @@ class Member:
         self._timeouts = {"agent_timeout_ms": config.agent_timeout_ms, "commit_timeout_ms": config.commit_timeout_ms}
         self.agent = AgentLink(self._starter, **self._timeouts)
         self._loops: weakref.WeakKeyDictionary[AbstractEventLoop, AsyncAgentLink] = weakref.WeakKeyDictionary()
-
-    def lease_until_ms(self, peer: str) -> int:
-        """When the lease that a peer has granted this member ends, on the store clock."""
-        return self.leases.until_ms(peer)
 
     def status(self) -> dict[str, Any] | None:
         """What the agent tells; None while workers commit in the store themselves."""

@@ -86,11 +86,11 @@ class Client:
             path: for ``read_only_paths``; None: as the environ or scope has it.
         """
         visit = Visit(cookie)
-        if self._read_only is not None and request is not None:
-            visit.read_only = self.is_read_only(path if path is not None else _path_of(request))
-        if self.config.primary_indicator and request is not None:
-            visit.tells = partial(self._indicate, request)
         if request is not None:
+            if self._read_only is not None:
+                visit.read_only = self.is_read_only(path if path is not None else _path_of(request))
+            if self.config.primary_indicator:
+                visit.tells = partial(self._indicate, request)
             self.statistics.begun(visit)
         return Session(visit, self)
 

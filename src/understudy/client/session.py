@@ -247,9 +247,10 @@ class Session(MutableMapping[str, Any]):
 
     def _ready(self) -> Visit:
         self.accessed = True
-        if self.visit.opened is None:
+        visit = self.visit
+        if visit.opened is None:
             if self._failure is not None:
                 raise self._failure
             if self.glimpse() is None:
-                self.visit.found(self._runs.run(open_session(self._runs.world, self.visit.cookie)))
-        return self.visit
+                visit.found(self._runs.run(open_session(self._runs.world, visit.cookie)))
+        return visit

@@ -120,7 +120,7 @@ class Stamp(msgspec.Struct, frozen=True, gc=False):
     bytes_max: int
 
 
-_SECRETS_DECODER = msgspec.msgpack.Decoder(Secrets)
+_decoded_secrets = msgspec.msgpack.Decoder(Secrets).decode
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -130,12 +130,11 @@ def opening(entry: Entry, secret: bytes, now_ms: int, grace_ms: int) -> Opening:
     Cost: siblings of one attribute, about 1 µs.
     """
     best = Opening.NOTHING
-    in_grace = entry.times.rotated_ms and now_ms - entry.times.rotated_ms < grace_ms
     for sibling in entry.attributes.get(SECRETS, ()):
-        secrets = _SECRETS_DECODER.decode(sibling.value)
+        secrets = _decoded_secrets(sibling.value)
         if secret == secrets.current:
             return Opening.CURRENT
-        if secret == secrets.previous and in_grace:
+        if secret == secrets.previous and (rotated_ms := entry.times.rotated_ms) and now_ms - rotated_ms < grace_ms:
             best = min(best, Opening.FENCED if secrets.previous_fenced else Opening.GRACE)
     return best
 
@@ -276,7 +275,7 @@ def _secret_sets(entry: Entry, commit: Commit, stamp: Stamp) -> tuple[dict[str, 
         # Another request has renewed the secret a moment ago: its cookie is on the way, ours would overwrite it.
         return commit.sets, times
     shown = entry.shown(SECRETS)
-    current = _SECRETS_DECODER.decode(shown).current if shown else b""
+    current = _decoded_secrets(shown).current if shown else b""
     secrets = Secrets(current=commit.rotates_to, previous=commit.secret or current, previous_fenced=login)
     return (
         {**commit.sets, SECRETS: _ENCODER.encode(secrets)},
@@ -287,7 +286,7 @@ def _secret_sets(entry: Entry, commit: Commit, stamp: Stamp) -> tuple[dict[str, 
 def current_secret(entry: Entry) -> bytes:
     """Hash of the secret that the entry shows as current, or b"" (an ended session has none)."""
     shown = entry.shown(SECRETS)
-    return _SECRETS_DECODER.decode(shown).current if shown else b""
+    return _decoded_secrets(shown).current if shown else b""
 
 
 def _with_sets(attributes: Attributes, sets: dict[str, bytes], stamp: Stamp, reign: int) -> Attributes:

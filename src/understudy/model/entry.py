@@ -128,6 +128,13 @@ class Times(msgspec.Struct, frozen=True, array_like=True):
         absolute_ms = self.created_ms + self.absolute_timeout_ms
         return absolute_ms if idle_ms is None else min(idle_ms, absolute_ms)
 
+    def over(self, now_ms: int) -> bool:
+        """True from ``deadline_ms`` on. (Each read asks; so it makes nothing to compare with.)"""
+        idle_ms, absolute_ms = self.idle_timeout_ms, self.absolute_timeout_ms
+        if idle_ms and now_ms >= self.accessed_ms + idle_ms:
+            return True
+        return absolute_ms != 0 and now_ms >= self.created_ms + absolute_ms
+
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """What one member holds for one session. A proxy's holds no data: location, epoch, promise."""
@@ -160,7 +167,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_outbid(self) -> bool:
         """True when a higher reign than this entry's was promised: somebody else may be primary already."""
-        return self.promised > self.epoch[:2]
+        return self.promised > self.epoch  # of one reign and chooser the promise is the shorter tuple, so the lower
 
     @property
     def has_data(self) -> bool:
@@ -175,8 +182,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     def expired(self, now_ms: int) -> bool:
         """True when the session's time is over at ``now_ms``; only its primary may act on it."""
-        deadline = self.times.deadline_ms
-        return self.has_data and deadline is not None and now_ms >= deadline
+        return self.times.over(now_ms) and self.has_data
 
     def shown(self, name: str) -> bytes | None:
         """The encoded value that a reader sees, or None. Cost: siblings of one attribute."""

@@ -52,7 +52,7 @@ def decode(data: bytes, *, attribute: str) -> Any:
     """
     try:
         value = decoding.read(data)
-        too_deep = decoding.is_too_deep(value, data)
+        too_deep = type(value) not in encoding.LEAF_TYPES and decoding.is_too_deep(value, data)
     except MemoryError:
         raise  # says nothing about the bytes: msgspec checks every length against them before it allocates
     except Exception as cause:
