@@ -84,7 +84,7 @@ def test_a_forged_id_is_refused_without_a_look_up(worker: Worker, cookie: str) -
     def no_read(key: bytes) -> object:
         raise AssertionError("looked up")
 
-    worker.world = worker.world._replace(store=_Guard(worker.store, no_read))  # type: ignore[arg-type]
+    worker.world = msgspec.structs.replace(worker.world, store=_Guard(worker.store, no_read))  # type: ignore[arg-type]
     session = worker.begin(cookie)
     assert session.is_new and not session
     assert worker.asked == []
@@ -520,7 +520,7 @@ def test_one_backup_of_two_does_not_protect(worker: Worker, clock: Clock, backup
     cookie = worker.request(n=1)
     placed(worker, cookie, backups=backups)
     worker.leases = {"b": clock.ms + 1, "c": clock.ms + 1}
-    worker.world = worker.world._replace(settings=SETTINGS._replace(copies=2))
+    worker.world = msgspec.structs.replace(worker.world, settings=SETTINGS._replace(copies=2))
     session = worker.begin(cookie)
     assert session["n"] == 1 and session.protected is (len(backups) == 2)
 
@@ -581,7 +581,7 @@ def test_refusals_say_what_happened(worker: Worker) -> None:
         session["n"] = 1
         with pytest.raises(error, match=words):
             worker.finish(session)
-    worker.world = worker.world._replace(settings=SETTINGS._replace(unprotected_refused=True))
+    worker.world = msgspec.structs.replace(worker.world, settings=SETTINGS._replace(unprotected_refused=True))
     agent(worker, CommitAnswer(Outcome.REFUSED))
     session = worker.begin()
     session["n"] = 1
@@ -632,7 +632,7 @@ def test_who_waits_for_nothing_asks_for_nothing_twice(worker: Worker) -> None:
     """``acknowledge = "none"``: nobody would hear that the commit is outdated, so it is made over whatever is there."""
     cookie = worker.request(n=1)
     settings = worker.world.settings._replace(acknowledge=AcknowledgeMode.NONE)
-    worker.world = worker.world._replace(settings=settings)
+    worker.world = msgspec.structs.replace(worker.world, settings=settings)
     session = worker.begin(cookie)
     session["n"] = 2
     worker.asked.clear()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.agents import Line, ScriptedAgent
 from tests.workers import SETTINGS, Clock, Worker, local_worker, store_link
@@ -81,7 +82,7 @@ def on_processes(count: int, work: Callable[[int], None]) -> list[int]:
 def worker_over(store: LmdbStore) -> Worker:
     link = store_link(store)
     worker = Worker(store, lambda asked: link.ask(asked.request), SETTINGS)
-    worker.world = worker.world._replace(random_bytes=os.urandom)
+    worker.world = msgspec.structs.replace(worker.world, random_bytes=os.urandom)
     return worker
 
 

@@ -23,7 +23,7 @@ from understudy.client.answers import DONE, OVER, checked
 from understudy.client.draft import Changes, Draft
 from understudy.client.in_place import has_ended, has_expired, look
 from understudy.client.sizes import too_large
-from understudy.client.visit import KEEP, NO_SESSION, Opened, Visit, World
+from understudy.client.visit import KEEP, NO_SESSION, Opened, Remembered, Visit, World
 from understudy.errors import (
     SessionConflict,
     SessionEnded,
@@ -80,15 +80,31 @@ Conversation = Generator[Ask, Answer, _Result]
 def open_in_place(world: World, cookie: str) -> Opened | None:
     """What the cookie opens, if that can be told without asking anybody; None: only ``open_session`` can tell.
 
-    Cost: two look-ups in the store. Guarantee: as ``open_session``, whose first step it is.
+    Cost: a look-up in the store, two of a session that was not read here before. Guarantee: as ``open_session``, whose
+        first step it is.
     """
-    claim = world.keys.claim(world.settings.application, cookie)
+    settings = world.settings
+    claim = world.keys.claim(settings.application, cookie)
     if claim is None:
         return NO_SESSION
-    (entry, settled), serves, now_ms = look(world.store, claim.key, world.settings.member, world.lease_until_ms)
+    reading, serves, now_ms = look(world.store, claim.key, settings.member, world.lease_until_ms)
+    entry = reading.entry
     if not serves or entry is None:
         return None
-    return _opened(world, claim, _found(world, entry, settled, entry.role, now_ms))
+    last = world.remembered.get(claim.key)
+    if last is not None and last.reading is reading and last.claim is claim and last.settings is settings:
+        return NO_SESSION if has_expired(entry, now_ms) else last.opened
+    opened = _opened(world, claim, _found(world, entry, reading.settled, entry.role, now_ms))
+    if opened.opening is Opening.CURRENT and world.store.recall(claim.key) is reading:
+        # Of a current secret only the session's end depends on the time. What the store does not keep is large.
+        _remember(world.remembered, Remembered(claim, reading, settings, opened))
+    return opened
+
+
+def _remember(remembered: dict[Key, Remembered], found: Remembered) -> None:
+    if len(remembered) >= limits.ENTRIES_REMEMBERED_MAX:
+        remembered.clear()
+    remembered[found.claim.key] = found
 
 
 def open_session(world: World, cookie: str) -> Conversation[Opened]:

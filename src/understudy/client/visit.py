@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from understudy.client.draft import Draft
 from understudy.model.commit import Opening
 from understudy.model.entry import Attributes, Entry, Key, Role, Times
-from understudy.model.ids import Keys, SessionId, cookie_value
+from understudy.model.ids import Claim, Keys, SessionId, cookie_value
 from understudy.protocol.worker_messages import AcknowledgeMode
 from understudy.store import Counts, Reading
 
@@ -68,7 +68,7 @@ class Views(Reads, Protocol):
     def view(self) -> AbstractContextManager[View]: ...
 
 
-class World(NamedTuple):
+class World(Struct):
     """Everything outside of a conversation: the store, the leases, chance, and what is configured."""
 
     store: Reads
@@ -77,6 +77,8 @@ class World(NamedTuple):
     keys: Keys
     settings: Settings
     random_bytes: Callable[[int], bytes]
+    remembered: dict[Key, Remembered] = {}
+    """What was opened last of each session, see ``conversation.open_in_place``."""
 
 
 class Opened(Struct, frozen=True):
@@ -101,6 +103,22 @@ class Opened(Struct, frozen=True):
 
 
 NO_SESSION = Opened()
+
+
+class Remembered(Struct, frozen=True):
+    """What a cookie opened, with everything that it follows from: where these are the same objects, it is the same."""
+
+    claim: Claim
+    reading: Reading
+    settings: Settings
+    opened: Opened
+
+    def __repr__(self) -> str:
+        """Nothing of a session: a World with all of these may be a local variable in a traceback that is logged."""
+        return "<Remembered>"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return []
 
 
 class Visit(Struct, eq=False):
