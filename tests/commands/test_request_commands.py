@@ -345,6 +345,40 @@ def test_a_silent_member_that_the_cookie_names_is_waited_for() -> None:
     assert not [x for x in a.wait(220, hearing=("c", "d")) if isinstance(x, c.Reply)]
 
 
+def test_a_denial_from_before_a_later_place_denies_nothing() -> None:
+    """S31: b said truly that it knows nothing, and was handed the session while that was on its way: it is asked again,
+    the place is not forgotten, and nobody is logged out."""
+    a = Turns("b", "c", entries={KEY: proxy("b", ())})
+    assert sent(a.asked(FETCH), m.Fetch) == [("b", m.Fetch(1, KEY, {}, 1))]
+    a.hears("c", m.Announce(((KEY, place("b", ("c",), 2)),)))
+    assert sent(a.hears("b", m.Fetched(1, UNKNOWN)), m.Fetch) == [("b", m.Fetch(1, KEY, {}, 1))]
+    assert a.entry == proxy("b", ("c",), place("b", (), 2).epoch)
+    found = m.FetchAnswer(m.FetchOutcome.NOT_MODIFIED, "b")
+    assert c.Reply(1, found) in a.hears("b", m.Fetched(1, found))
+
+
+def test_who_has_denied_it_is_believed_when_it_tells_a_later_place() -> None:
+    """S31: b and c held nothing when they were asked; by the time that all are, b is its primary."""
+    a = Turns("b", "c", entries={KEY: proxy("b", ())})
+    a.asked(FETCH)
+    assert sent(a.hears("b", m.Fetched(1, UNKNOWN)), m.Locate) == [(name, m.Locate(1, KEY)) for name in ("b", "c")]
+    a.hears("c", located(view=("a", "b", "c")))
+    commands = a.hears("b", located(place("b", ("c",), 2), ("a", "b", "c")))
+    assert sent(commands, m.Fetch) == [("b", m.Fetch(1, KEY, {}, 1))]
+
+
+def test_a_denial_of_the_latest_place_is_believed() -> None:
+    """S31: b is asked once more for the later place, and denies that, too: the session is over, and nobody asks on."""
+    a = Turns("b", "c", entries={KEY: proxy("b", ())})
+    a.asked(FETCH)
+    a.hears("c", m.Announce(((KEY, place("b", (), 2)),)))
+    a.hears("b", m.Fetched(1, UNKNOWN))
+    assert [to for to, _ in sent(a.hears("b", m.Fetched(1, UNKNOWN)), m.Locate)] == ["b", "c"]
+    assert KEY not in a.entries
+    a.hears("b", located(view=("a", "b", "c")))
+    assert c.Reply(1, UNKNOWN) in a.hears("c", located(view=("a", "b", "c")))
+
+
 def test_an_unknown_key_is_remembered_for_seconds() -> None:
     """S51: a repeated foreign cookie costs no second question; a session that appears is known at once."""
     a = Turns("b")

@@ -10,7 +10,7 @@ import msgspec
 from understudy import limits
 from understudy.model.commit import Outcome
 from understudy.model.delta import delta_since
-from understudy.model.entry import Entry
+from understudy.model.entry import Entry, Epoch
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
@@ -62,8 +62,12 @@ class Job:
         self.alone_until_ms = 0
         """Until when others may be shown a session whose end is known here, and whose primary is silent; 0: it is not,
         or nobody has tried."""
+        self.known = Epoch(0, 0, 0)
+        """The latest place of the session that has become known to this job."""
         self.denied: set[str] = set()
-        """Members that said that they hold nothing."""
+        """Members that have said since then that they hold nothing."""
+        self.asked: dict[str, Epoch] = {}
+        """Members whose answer may be on its way, each with what was known when it was asked first."""
         self.claimant = ""
         """Who passed it on with a claim: it knew then of others that come before it, which is no word that it holds
         nothing."""
@@ -87,6 +91,18 @@ class Job:
     @property
     def is_remote(self) -> bool:
         return isinstance(self.origin, Remote)
+
+    def learns(self, epoch: Epoch) -> None:
+        """A place of the session is known. What was denied before a later one says nothing of that: the session may
+        have been handed to who had said that it holds nothing."""
+        if epoch > self.known:
+            self.known = epoch
+            self.denied.clear()
+
+    def is_denied_by(self, name: str) -> None:
+        """That member says that it holds nothing; it is asked again if that may be of before the place known now."""
+        if self.asked.pop(name, self.known) >= self.known:
+            self.denied.add(name)
 
     def was_declined(self, name: str) -> bool:
         """True if that member need not be asked: it holds nothing, or it has passed the request on to us itself."""

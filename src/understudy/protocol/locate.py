@@ -91,8 +91,10 @@ class Locator:
             return Found(Finding.ASKED)
         job.located[sender] = message
         location = message.location
-        if location is not None and (location.ended or self._way(job, sender, location)):
-            return self.conclude(job)
+        if location is not None:
+            job.learns(location.epoch)
+            if location.ended or self._way(job, sender, location):
+                return self.conclude(job)
         return self.silent(job, sender)
 
     def silent(self, job: Job, name: str) -> Found:

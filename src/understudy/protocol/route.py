@@ -87,6 +87,7 @@ class Router:
         """Send a job to the member that is closer. It is looked at again when no answer has come in ``claim_ms``."""
         core, request = self._core, job.request
         job.sent_to, job.sent_ms = to, core.now_ms
+        job.asked.setdefault(to, job.known)
         if isinstance(request, CommitRequest):
             forward = Forward(
                 job.id,

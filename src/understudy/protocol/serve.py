@@ -304,6 +304,7 @@ class Service:
 
     def _route(self, job: Job, entry: Entry) -> None:
         """This member is a backup or a proxy: who is next?"""
+        job.learns(entry.epoch)
         hop = self._router.next(job, entry)
         match hop.way:
             case Way.PASS_ON:
@@ -368,7 +369,7 @@ class Service:
         return job
 
     def _denied(self, job: Job, sender: str) -> None:
-        job.denied.add(sender)
+        job.is_denied_by(sender)
         self._core.emit(c.Read((job.key,), c.ServeJob(job.id)))
 
     # --- nobody here knows it ------------------------------------------------------------------------------
