@@ -63,6 +63,30 @@ def test_the_loss_of_an_earlier_life_sweeps_nothing() -> None:
     assert lost(a) == []
 
 
+def test_a_later_loss_has_its_own_delay() -> None:
+    """S22, S26: b's next life is lost before the sweep for its earlier one is due: it, too, has the time to come back,
+    and is swept then."""
+    a = Turns("b", "c")
+    sweep = c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b")
+    lost(a)
+    a.wait(1_000, hearing=("c",))
+    a.on(c.PeerFound("b", 999))
+    a.wait(1_000, hearing=("c",))
+    a.on(c.PeerLost("b", 999))
+    assert sweep not in a.wait(2_980, hearing=("c",))
+    assert a.engine.deadline_ms() <= a.now_ms + 20
+    assert a.wait(20, hearing=("c",)) == [sweep]
+
+
+def test_a_life_that_has_come_back_does_not_put_the_sweep_off() -> None:
+    """S26, S29: its store may have been lost with the earlier one."""
+    a = Turns("b", "c")
+    lost(a)
+    a.wait(2_900, hearing=("c",))
+    a.on(c.PeerFound("b", 999))
+    assert c.Scan(c.ScanKind.MEMBER, c.Recheck("b"), member="b") in a.wait(100, hearing=("c",))
+
+
 def test_a_sweep_goes_on_until_the_list_is_read() -> None:
     """S36: never more than a batch of keys at a time."""
     a = Turns("b", "c")
@@ -164,6 +188,20 @@ def test_who_has_come_back_is_not_looked_at_a_second_time() -> None:
     a.on(c.PeerFound("b", 999))
     looks = [x for x in a.wait(a.settings.sweep_delay_ms, hearing=("c",)) if isinstance(x, c.Scan)]
     assert c.Scan(c.ScanKind.MEMBER, c.Recheck("b", is_second=True), member="b") not in looks
+
+
+def test_the_second_look_at_a_member_that_is_lost_again_has_its_own_delay() -> None:
+    """S26, S29: it was planned for the earlier life; the next one has the time to come back."""
+    a = Turns("b", "c", entries={KEY: backup_of(new_session(1, "b", ("c", "a"), START_MS))})
+    second = c.Scan(c.ScanKind.MEMBER, c.Recheck("b", is_second=True), member="b")
+    delay_ms = a.settings.sweep_delay_ms
+    lost(a)
+    swept(a)
+    a.on(c.PeerFound("b", 999))
+    a.wait(delay_ms - 100, hearing=("c",))
+    a.on(c.PeerLost("b", 999))
+    assert second not in a.wait(delay_ms - 20, hearing=("c",))
+    assert second in a.wait(20, hearing=("c",))
 
 
 def test_a_swept_session_whose_primary_is_heard_is_left_alone() -> None:

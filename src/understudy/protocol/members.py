@@ -221,6 +221,11 @@ class Members:
         member = self._by_name.get(name)
         return member.patience_until_ms(self._core.now_ms) if member is not None else 0
 
+    def gone_ms(self, name: str) -> int:
+        """When the life of a member that we know last was lost; 0 if it was not."""
+        member = self._by_name.get(name)
+        return member.gone_ms if member is not None else 0
+
     def view(self) -> tuple[str, ...]:
         """The names that this member believes to be in the cluster, itself included, in order."""
         return tuple(sorted([self._core.me, *self.reachable()]))

@@ -294,10 +294,10 @@ class Sweeps:
 
     def tick(self) -> None:
         now = self._core.now_ms
-        due_names = [name for name, due_ms in self._recheck_ms.items() if now >= due_ms]
+        due_names = [name for name in self._recheck_ms if now >= self._due_ms(self._recheck_ms, name)]
         for name in due_names:
             self.recheck_now(name)
-        for name in [name for name, due_ms in self._second_ms.items() if now >= due_ms]:
+        for name in [name for name in self._second_ms if now >= self._due_ms(self._second_ms, name)]:
             del self._second_ms[name]
             if not self._members.is_reachable(name):
                 self._core.emit(c.Scan(c.ScanKind.MEMBER, c.Recheck(name, is_second=True), member=name))
@@ -315,6 +315,10 @@ class Sweeps:
                 self._core.emit(c.Read(tuple(due), c.Orphan()))
         self._leave_tick()
 
+    def _due_ms(self, planned: dict[str, int], name: str) -> int:
+        """When that look at a member is due. One that has come back and is lost again has the time anew."""
+        return max(planned[name], self._members.gone_ms(name) + self._core.settings.sweep_delay_ms)
+
     def _send_ages(self) -> None:
         ages, self._ages, self._is_urgent, now = self._ages, {}, False, self._core.now_ms
         for name, instants in ages.items():
@@ -325,8 +329,9 @@ class Sweeps:
 
     def deadline_ms(self) -> int:
         soonest_ms = self._reap_ms
-        if self._recheck_ms or self._second_ms:
-            soonest_ms = min(soonest_ms, *self._recheck_ms.values(), *self._second_ms.values())
+        for planned in (self._recheck_ms, self._second_ms):
+            for name in planned:
+                soonest_ms = min(soonest_ms, self._due_ms(planned, name))
         if self._members.leaving and not self.drained and not self._leave_scanning:
             soonest_ms = min(soonest_ms, self._leave_ms)
         return soonest_ms
