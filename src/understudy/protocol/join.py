@@ -47,10 +47,9 @@ class Joining:
         self._until_ms = 0
         self._doubted_ms = 0
         self._awaited: set[str] = set()
-        """Members that must answer a heartbeat, or be out of time, before anything old is believed."""
+        """Members that must answer a heartbeat, or be out of time, before anything old is believed; afterwards those
+        that have not answered."""
         self._untransferred: set[str] = set()
-        self._answered: set[str] = set()
-        """Members that have answered since this one stood still last."""
 
     def start(self, event: c.Started) -> None:
         """The agent has opened its store."""
@@ -71,7 +70,6 @@ class Joining:
         self._comparisons.set_back()
         awaited = set(self._members.reachable())
         self._has_stood_still = True
-        self._answered.clear()
         self._doubt(awaited, has_entries=True, waits=bool(awaited))
         self._core.tell(c.FactKind.STOOD_STILL)
 
@@ -116,7 +114,6 @@ class Joining:
             self.take_up()
             for name in sorted(self._awaited):
                 self._sweeps.recheck_later(name)
-            self._awaited.clear()
 
     def discarded(self) -> None:
         """What this member held was too old, and is gone: it joins as an empty one."""
@@ -152,14 +149,12 @@ class Joining:
 
     def answered(self, name: str, sent_ms: int) -> None:
         """A member has answered a heartbeat of ``sent_ms``: what it says from now on is not from before that."""
-        if sent_ms >= self._doubted_ms:
-            self._answered.add(name)
-            if name in self._awaited:
-                self._awaited.discard(name)
-                self.go_on()
+        if sent_ms >= self._doubted_ms and name in self._awaited:
+            self._awaited.discard(name)
+            self.go_on()
 
     def is_there(self, name: str) -> bool:
         """True for who has answered since this machine stood still, a moment ago: its network takes all others for
         lost then, somewhat late. Whether they are, their silence shows."""
         until_ms = self._doubted_ms + self._core.settings.dead_ms
-        return self._has_stood_still and name in self._answered and self._core.now_ms < until_ms
+        return self._has_stood_still and name not in self._awaited and self._core.now_ms < until_ms
