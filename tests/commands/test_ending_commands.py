@@ -85,6 +85,28 @@ def test_a_silent_backup_delays_nobody_for_longer_than_the_logout() -> None:
     assert answers(commands) == [c.Reply(2, committed(102, protected=False)), c.Reply(3, WRITTEN_TOO_LATE)]
 
 
+def test_a_tombstone_that_was_answered_unprotected_is_sent_on() -> None:
+    """S04, S21: b was slow, and has lost the news of the end as well: it would go on with the session after a."""
+    a = Turns("b", "c").with_session()
+    a.asked(LOGOUT, 2)
+    commands = a.wait(a.settings.commit_timeout_ms, hearing=("b", "c"))
+    assert answers(commands) == [c.Reply(2, committed(102, protected=False))] and not a.outbox
+    assert "b" in [to for to, _ in sent(a.wait(1_100, hearing=("b", "c")), m.Replicate)]
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 102}))
+    assert KEY not in a.engine.replication.flights
+    assert not sent(a.wait(1_100, hearing=("b", "c")), m.Replicate)
+
+
+def test_a_tombstone_is_sent_no_more_to_who_is_lost() -> None:
+    """S04, S21: b's next life asks, or is asked about."""
+    a = Turns("b", "c").with_session()
+    a.asked(LOGOUT, 2)
+    a.wait(a.settings.commit_timeout_ms, hearing=("b", "c"))
+    a.on(c.PeerLost("b", B))
+    a.wait(STEP_MS, hearing=("c",))
+    assert KEY not in a.engine.replication.flights
+
+
 def test_the_loss_of_the_backup_answers_all() -> None:
     """S04, S21: nobody is chosen to hold a tombstone."""
     a = Turns("b", "c").with_session()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from tests.commands.transcript import START_MS, Turns, committed, creation, sent, told, writing
-from tests.making import KEY, LIVES, backup_of, moved, new_session, place, proxy, sibling
+from tests.making import KEY, LIVES, SECRET, backup_of, commit_id, moved, new_session, place, proxy, sibling
 
-from understudy.model.commit import Outcome
+from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
@@ -133,6 +133,35 @@ def test_a_change_that_was_stored_before_the_cut_was_noticed_is_doubtful() -> No
     a.asked(writing(2, x=b"2"), 2)
     said = [x for name in "bc" for x in replies(a.on(c.PeerLost(name, LIVES[name])))] + replies(a.wait(40))
     assert said == [m.CommitAnswer(Outcome.MINORITY, unsure=True)] and a.entry.shown("x") == b"2"
+
+
+def test_an_end_that_was_stored_before_the_cut_was_noticed_is_doubtful() -> None:
+    """S04, S39: the other side goes on with the session until the cut is over, so nobody is told here that it has
+    ended: neither who ended it, nor in a request beside that, nor later, nor by a worker that looks itself."""
+    a = Turns("b", "c", members_expected=3).with_session()
+    a.asked(m.CommitRequest(0, KEY, Commit(commit_id(2), SECRET, ends=True), m.AcknowledgeMode.BACKUP), 2)
+    a.asked(FETCH, 3)
+    a.asked(writing(3, x=b"2"), 4)
+    cut_off(a, "b", "c")
+    said = replies(a.wait(300)) + replies(a.asked(FETCH, 5)) + replies(a.wait(300))
+    doubtful = m.CommitAnswer(Outcome.MINORITY, unsure=True)
+    assert doubtful in said and said.count(UNAVAILABLE) == 2 and said.count(MINORITY) == 1 and len(said) == 4
+    assert a.entry.ended and a.outbox == {102}, "who asks the store is sent on to the agent"
+
+
+def test_an_end_that_a_minority_kept_for_itself_is_told_when_the_cut_is_over() -> None:
+    """S04, S39: b takes the tombstone, and everybody is told."""
+    a = Turns("b", "c", members_expected=3).with_session()
+    a.asked(m.CommitRequest(0, KEY, Commit(commit_id(2), SECRET, ends=True), m.AcknowledgeMode.BACKUP), 2)
+    cut_off(a, "b", "c")
+    a.wait(300)
+    recover = c.Scan(c.ScanKind.OUTBOX, c.Recover())
+    assert recover in a.on(c.PeerFound("b", B))
+    found = a.on(c.Scanned(recover, (KEY,), False, (102,), (True,)))
+    assert [to for to, _ in sent(found, m.Replicate)] == ["b"]
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 102}))
+    a.wait(60, hearing=("b",))
+    assert not a.outbox and replies(a.asked(FETCH, 3)) == [m.FetchAnswer(m.FetchOutcome.ENDED)]
 
 
 def of_five(copies: int = 1) -> Turns:

@@ -4,12 +4,16 @@ Who was told so and asks once more, elsewhere, must not find the session alive. 
 than to the request that made it: at the primary they wait for its flight, as a read waits for a change that it would
 show. A tombstone on a second member may be told of, because whoever takes the session over asks that member first.
 
+The smaller side of a cut tells nobody (``partition = "refuse"``): the other one may be showing the session.
+
 Where every member shows its copy in place (``readers``) that is not enough. There a tombstone is *unconfirmed*, as any
 news is, until the primary says that all have it, and the primary is asked meanwhile. If that one is silent, all others
 are told, and the request waits until no lease can run any more under which they read.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -28,12 +32,22 @@ from understudy.protocol.route import Router
 class Endings:
     """How the jobs of one member are told of an end."""
 
-    def __init__(self, core: Core, members: Members, replication: Replication, jobs: Jobs, router: Router) -> None:
+    def __init__(
+        self,
+        core: Core,
+        members: Members,
+        replication: Replication,
+        jobs: Jobs,
+        router: Router,
+        refuse: Callable[[Job, Entry | None], None],
+    ) -> None:
         self._core = core
         self._members = members
         self._replication = replication
         self._jobs = jobs
         self._router = router
+        self._refuse = refuse
+        """Called with a job that a minority may not answer, and the entry if there is one."""
 
     def tell(self, job: Job, entry: Entry) -> None:
         """The session of a job has ended here: say so, or have the job wait until that may be said."""
@@ -42,11 +56,14 @@ class Endings:
         elif entry.unconfirmed:
             self._confirm(job, entry)
         elif not self._await_flight(job, entry):
-            self.answer(job)
+            self.answer(job, entry)
 
-    def answer(self, job: Job) -> None:
+    def answer(self, job: Job, entry: Entry | None = None) -> None:
         """Say so."""
-        self._jobs.answer_either(job, CommitAnswer(Outcome.ENDED), FetchOutcome.ENDED)
+        if self._members.in_minority and not isinstance(job.request, SettleRequest):
+            self._refuse(job, entry)
+        else:
+            self._jobs.answer_either(job, CommitAnswer(Outcome.ENDED), FetchOutcome.ENDED)
 
     def place(self, key: bytes, entry: Entry | None) -> Location | None:
         """What a member that asks all about a key is told: of an end that is not for everybody yet, who knows more."""
@@ -82,4 +99,4 @@ class Endings:
             self._jobs.retry(job)
         else:
             self._core.emit(c.Change(job.key, c.ConfirmCopy(None)))
-            self.answer(job)
+            self.answer(job, entry)

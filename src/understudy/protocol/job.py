@@ -88,6 +88,11 @@ class Job:
         """True if another member may have done what it asks for."""
         return self.sent_ms > 0
 
+    def may_be_done(self, entry: Entry | None) -> bool:
+        """True if another member may have done what it asks for, or that was done here before."""
+        commit = self.request.commit if isinstance(self.request, CommitRequest) else None
+        return self.was_passed_on or (commit is not None and entry is not None and commit.id in entry.recent)
+
     @property
     def is_remote(self) -> bool:
         return isinstance(self.origin, Remote)

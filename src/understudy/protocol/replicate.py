@@ -396,14 +396,11 @@ class Replication:
             return
         if protected >= flight.number:
             self._told.discard(flight.key)
-        location = flight.location
-        if location.primary != self._core.me:
-            if self.readers.enabled and any(flight.lacks(h, self._core.me) for h in self._reachable(flight)):
-                return
-        elif not location.ended:
-            reachable = self._reachable(flight)
-            if any(flight.acked.get(b, 0) < flight.number for b in reachable):
-                return
+        location, reachable = flight.location, self._reachable(flight)
+        is_ours = location.primary == self._core.me
+        if (is_ours or location.ended or self.readers.enabled) and self._is_lacked(flight):
+            return
+        if is_ours and not location.ended:
             good = [b for b in reachable if self.is_good(b) and flight.acked.get(b, 0) >= flight.number]
             # The newest are at the end: they were chosen because the older ones did not do.
             kept = tuple(good[-self._core.settings.copies_wanted :])
@@ -417,6 +414,10 @@ class Replication:
                 self._core.emit(c.Change(flight.key, c.SetBackups(kept, released)))
                 return
         del self.flights[flight.key]
+
+    def _is_lacked(self, flight: Flight) -> bool:
+        """True if it is still to be sent to somebody who can be reached."""
+        return any(flight.acked.get(holder, 0) < flight.number for holder in self._reachable(flight))
 
     def _reachable(self, flight: Flight) -> list[str]:
         return [h for h in flight.holders(self._core.me) if self._members.is_reachable(h)]
@@ -441,8 +442,9 @@ class Replication:
         flight.answered = flight.number
         waiters, flight.waiters = flight.waiters, []
         unmarked = tuple(n for n in flight.numbers if n not in flight.marked)
-        if flight.location.ended or len(flight.location.backups) < self._core.settings.copies:
-            # The list itself says that a copy is lacking; of a tombstone everybody has been told.
+        is_told = flight.location.ended and not self._members.in_minority
+        if is_told or len(flight.location.backups) < self._core.settings.copies:
+            # The list itself says that a copy is lacking; of a tombstone everybody has been told whom we reach.
             self._core.emit(c.Settle(tuple(flight.numbers)))
             flight.numbers = []
         elif unmarked:
@@ -453,7 +455,8 @@ class Replication:
         for waiter in waiters:
             self._core.tell(c.FactKind.ANSWERED_UNPROTECTED, flight.key)
             self._answer(waiter.job, False, waiter.number)
-        if not flight.numbers or not any(self._members.is_reachable(h) for h in flight.holders(self._core.me)):
+        is_owed = flight.numbers or (flight.location.ended and self._is_lacked(flight))
+        if not is_owed or not self._reachable(flight):
             self.flights.pop(flight.key, None)
 
     def tick(self) -> None:

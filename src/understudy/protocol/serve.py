@@ -76,7 +76,7 @@ class Service:
         self._locator = Locator(core, members)
         self._router = Router(core, members)
         self._creations = Creations(core, members, self._jobs, self._router, self._refuse)
-        self.endings = Endings(core, members, replication, self._jobs, self._router)
+        self.endings = Endings(core, members, replication, self._jobs, self._router, self._refuse)
         self._next_tick_ms = 0
         self.is_cold = False
         """True until those who were there last have been found: nobody can be asked about an old entry yet."""
@@ -165,10 +165,9 @@ class Service:
             return
         if isinstance(request, CommitRequest):
             if self._members.in_minority:
-                self._refuse(job)
+                self._refuse(job, entry)
             elif request.unprotected_refused and not self._may_protect(entry):
-                is_done = job.was_passed_on or request.commit.id in entry.recent
-                self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED, unsure=is_done))
+                self._jobs.answer_commit(job, CommitAnswer(Outcome.REFUSED, unsure=job.may_be_done(entry)))
             else:
                 self._core.emit(c.Change(key, c.DoCommit(job.id, request.commit)))
             return
@@ -202,12 +201,12 @@ class Service:
             return entry.backups
         return tuple(self._members.reachable())
 
-    def _refuse(self, job: Job) -> None:
+    def _refuse(self, job: Job, entry: Entry | None = None) -> None:
         """This side of a cut may change nothing; but a lost heartbeat is no cut: a lease's time is given to it."""
         if self._core.now_ms - job.since_ms < self._core.settings.lease_ms:
             self._jobs.retry(job)
         else:
-            refused = CommitAnswer(Outcome.MINORITY, unsure=job.was_passed_on)
+            refused = CommitAnswer(Outcome.MINORITY, unsure=job.may_be_done(entry))
             self._jobs.answer_either(job, refused, FetchOutcome.UNAVAILABLE)
 
     def _may_protect(self, entry: Entry) -> bool:
