@@ -135,13 +135,16 @@ def test_a_primary_that_has_lost_a_session(cluster: Cluster, is_part: bool) -> N
 
 
 def test_an_end_that_was_missed(cluster: Cluster) -> None:
-    """S04: by the primary, or by the backup: the session ends everywhere, and nowhere comes back."""
-    first, second = cluster.keys[:2]
-    ends = lambda entry: ended(entry, entry.times.accessed_ms)  # noqa: E731
+    """S04: by the primary, by the backup, or by both while a proxy has heard of it: the session ends everywhere, and
+    nowhere comes back."""
+    first, second, third = cluster.keys[:3]
+    now_ms = cluster.world.machines["a"].now_ms()
+    ends = lambda entry: ended(entry, now_ms)  # noqa: E731
     spoil(cluster, holder(cluster, first, Role.BACKUP), first, ends)
     spoil(cluster, "a", second, ends)
+    spoil(cluster, holder(cluster, third, Role.PROXY), third, ends)
     cluster.wait(4 * ROUND_MS)
-    for key in (first, second):
+    for key in (first, second, third):
         held = [machine.store.read(key).entry for machine in cluster.world.machines.values()]
         assert all(entry is not None and entry.ended for entry in held)
 

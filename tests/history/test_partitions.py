@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.history.test_scenarios import SETTLED_MS, Cluster
 
-from understudy.model.commit import Commit, Outcome
+from understudy.model.commit import Commit, Creation, Outcome
 from understudy.model.entry import Entry, Role
 from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
@@ -187,6 +187,26 @@ def test_an_idle_session_expires_once_on_both_sides_and_stays_gone() -> None:
         entry = a[name].store.read(a.key).entry
         assert entry is None or not entry.has_data, (name, entry)
     assert 1 <= a.world.facts[FactKind.SESSION_EXPIRED] <= 2
+
+
+def test_a_shorter_timeout_brings_nothing_back_when_the_former_one_is_over() -> None:
+    """S27, S44: its backup was away when a session's timeout was made shorter, and when it expired. The bound that
+    docs/guarantees.md states: after the former timeout, from the last use that its copy knows, that copy is nothing."""
+    a = Cluster("abc", patrol_ms=2_000)
+    a.writes = 1
+    former_ms = 3 * IDLE_MS
+    made = Commit(b"%08d" % 1, a.secret, {"x": b"1"}, creates=Creation(former_ms))
+    assert commit_at(a, "a", made) is Outcome.COMMITTED
+    made_ms, holder = a.now_ms, a.roles()[Role.BACKUP][0]
+    a[holder].crash()
+    shorter = Commit(b"%08d" % 2, a.secret, {"y": b"1"}, idle_timeout_ms=IDLE_MS)
+    assert commit_at(a, "a", shorter) is Outcome.COMMITTED
+    a.wait(IDLE_MS + 3_000)
+    assert not [name for name in a.others(holder) if a[name].store.read(a.key).entry]
+    a.wait(made_ms + former_ms - a.now_ms)
+    a[holder].start()
+    a.wait(SETTLED_MS)
+    assert not [name for name in "abc" if a[name].store.read(a.key).entry]
 
 
 def test_use_is_carried_across_a_failover() -> None:

@@ -220,6 +220,18 @@ def test_an_entry_remembers_a_bounded_number_of_commits() -> None:
     assert late.recent == (*entry.recent[1 - limits.RECENT_COMMITS_KEPT :], commit_id(100))
 
 
+@pytest.mark.parametrize(
+    ("others", "is_applied_once"), [(limits.RECENT_COMMITS_MAX - 1, True), (limits.RECENT_COMMITS_MAX, False)]
+)
+def test_how_many_commits_may_come_before_one_is_repeated(others: int, is_applied_once: bool) -> None:
+    """S23: the bound that docs/guarantees.md states."""
+    entry = after(LIVE, sets(2, x=b"2"), 2)
+    for number in range(3, 3 + others):
+        entry = after(entry, sets(number, x=b"%d" % number), number)
+    outcome, _ = committed(entry, sets(2, x=b"2"), stamp(3 + others))
+    assert (outcome is Outcome.REPEATED) == is_applied_once
+
+
 def test_of_two_conditional_commits_that_read_the_same_one_wins() -> None:
     """S03: the second is told CONFLICT, reads again, and then both have counted."""
     entry = after(LIVE, sets(2, n=b"0"), 2)

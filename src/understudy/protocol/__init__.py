@@ -47,15 +47,18 @@ The end of a session (``endings``)
     it: at the primary others wait for the tombstone's flight. All members hear of the end at once, and one of them
     that holds the tombstone may tell of it: who takes the session over asks that one. Where all members read in place
     it may not: there a tombstone is *unconfirmed* until the primary says that all have it; until then it is asked, and
-    where it is silent, all others are told and the time of a lease is waited for.
+    where it is silent, all others are told and the time of a lease is waited for. An end that no second member has
+    taken in time is answered as not protected and is an end all the same; the tombstone is sent on until the holders
+    have it. A minority under ``partition = "refuse"`` tells nobody: the other side may be showing the session.
 
 Who holds it (``placement``, ``locate``)
     A copy goes to another zone than the primary's where there is one. With ``round-robin`` the members take turns, and
     everybody is told where each session is and keeps a proxy entry. With ``rendezvous`` the backup follows from key and
     names: nobody is told and no proxy is kept; a member that holds nothing asks whom the cookie names, then whom the
-    key gives. Either way, when that fails, it asks all. A session begins where its first request is. A part of a
-    dictionary, whose key many know, begins at the member that its key gives (``create``), so that one decides who was
-    first.
+    key gives. Either way, when that fails, it asks all. That a member holds nothing it says of the place that the asker
+    knew: where a later one becomes known it is asked again, for it may have been handed the session since.
+    A session begins where its first request is. A part of a dictionary, whose key many know, begins at the member that
+    its key gives (``create``), so that one decides who was first.
 
 Make before break (``replicate``, ``entrust``)
     A holder is given up only by ``Release``, sent when every holder of the new list has everything; until then the
@@ -128,7 +131,7 @@ Ask, promise, promote (``inquire``)
     wait for one lease from the primary's last heartbeat, and nobody's older answer comes after it. A new life, which
     does not know whether it was promoted just before its end, waits as long with every session that was taken over.
     A primary that is refused for a promise asks in its turn. There is no message "take over": a request that claims is
-    the reason, and sessions without requests are swept after ``sweep_delay_ms``.
+    the reason, and sessions without requests are swept after ``sweep_delay_ms``, counted from the last loss.
 
 Comparison (``compare``)
     A new life does not trust its store. It names what it holds, in batches, by epoch and context, and each peer
