@@ -99,6 +99,18 @@ def test_a_change_travels_as_a_delta_to_what_the_backup_has() -> None:
     ]
 
 
+def test_what_the_backup_of_a_session_at_rest_has_is_known_without_being_remembered() -> None:
+    """S16: also by a life that has found the session in its store; and a primary keeps nothing of one at rest."""
+    before = Turns("b", "c").with_session().entry
+    a = Turns("b", "c", entries={KEY: before})
+    a.number = before.number
+    [(to, message)] = sent(a.asked(SECOND, 2), m.Replicate)
+    assert to == "b" and message.delta.base == before.context and set(message.delta.values) == {"x"}
+    assert message.delta.recent == (commit_id(2),)
+    a.hears("b", m.Acknowledge(KEY, 102, {A: 102}))
+    assert a.engine.replication.flights == {}
+
+
 def test_an_acknowledgement_answers_no_later_change() -> None:
     """S16: of two changes in flight the first is acknowledged: the second request waits on."""
     a = Turns("b", "c").with_session()

@@ -64,6 +64,7 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("", 2296, id="S31: a session that became known meanwhile was called unknown"),
         pytest.param("", 2687, id="S21: one backup that came back stood for all of them"),
         pytest.param("", 2652, id="S12: what a slow reader was shown had been ended and forgotten, which is no loss"),
+        pytest.param("", 3503, id="S44: a change was answered in the turn in which its session was over, rightly"),
         pytest.param("", 911, id="S12: an earlier life's change was called protected before the outbox was read"),
         pytest.param("", 426, id="S44: a backup that knew of a later use took an expired session over, rightly"),
         pytest.param("", 978, id="S44: who stood still gave up a copy of a session that had expired everywhere"),

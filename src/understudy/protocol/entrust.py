@@ -19,8 +19,8 @@ from understudy.model.commit import Outcome
 from understudy.model.delta import Delta
 from understudy.model.entry import Entry, Location, Role
 from understudy.protocol import commands as c
-from understudy.protocol.bases import Base
 from understudy.protocol.core import Core
+from understudy.protocol.flight import NO_BASE, Base
 from understudy.protocol.members import Members
 from understudy.protocol.messages import Entrust, Entrusted
 from understudy.protocol.replicate import Replication
@@ -88,7 +88,8 @@ class Entrustments:
         self.open[key] = Entrustment(entry, backups, self._core.now_ms)
         location = Location(self._core.me, backups, entry.epoch.next_list)
         for name in backups:
-            delta = replace(replication.delta_for(name, key, entry), location=location)
+            base = Base.of(entry) if name in entry.backups else NO_BASE
+            delta = replace(replication.delta(entry, base), location=location)
             self._to_send.setdefault(name, []).append((key, delta))
         return True
 
@@ -117,9 +118,6 @@ class Entrustments:
         if event.outcome is Outcome.STORED and entry is not None:
             self._replication.release(key, entry, what.released)
             self._announce(key, entry.location)
-            commit = entry.recent[-1] if entry.recent else b""
-            for name in entry.backups:
-                self._replication.bases.note(name, key, Base(entry.context, commit))
             if what.hold_ms:
                 self._replication.track(key, entry, event.before, moves_only=True, hold_ms=what.hold_ms)
         elif event.outcome is Outcome.UNCHANGED:

@@ -5,7 +5,26 @@ It starts with a change in the store and ends when every holder has answered.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from understudy.model.entry import Context, Entry, Location
+
+
+class Base(NamedTuple):
+    """What a holder has of a session, as far as is known: the next delta for it begins there. Were it wrong, the holder
+    would ask for the whole."""
+
+    context: Context
+    commit: bytes = b""
+    """Id of the last commit that it remembers."""
+
+    @classmethod
+    def of(cls, entry: Entry) -> Base:
+        """All of an entry."""
+        return cls(entry.context, entry.recent[-1] if entry.recent else b"")
+
+
+NO_BASE = Base({})
 
 
 class Waiter:
@@ -36,6 +55,8 @@ class Flight:
         self.moves: set[int] = set()
         """Numbers that changed roles only."""
         self.acked: dict[str, int] = {}
+        self.bases: dict[str, Base] = {}
+        """By holder. Beyond a flight none is kept: whoever is listed has everything then."""
         self.answered = 0
         """The highest number that answers may have left for."""
         self.confirmed = 0
@@ -53,6 +74,17 @@ class Flight:
         self.number = entry.number
         self.context = entry.context
         self.commit = entry.recent[-1] if entry.recent else b""
+
+    def acknowledged(self, holder: str, number: int, context: Context) -> None:
+        """A holder has everything up to a number, and what the context says."""
+        commit = self.commit if number == self.number else self.bases.get(holder, NO_BASE).commit
+        self.bases[holder] = Base(context, commit)
+        self.acked[holder] = max(self.acked.get(holder, 0), number)
+
+    def forget(self, holder: str) -> None:
+        """A holder's life has ended, and what it acknowledged may have ended with it."""
+        self.acked.pop(holder, None)
+        self.bases.pop(holder, None)
 
     def holders(self, me: str) -> tuple[str, ...]:
         """Who is told: the backups; after a hand-over the new primary, and the other backups of where it is now."""

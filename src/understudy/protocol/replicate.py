@@ -13,9 +13,8 @@ from understudy import limits
 from understudy.model.delta import Delta, delta_since
 from understudy.model.entry import Context, Entry, Location, Role
 from understudy.protocol import commands as c
-from understudy.protocol.bases import Base, Bases
 from understudy.protocol.core import Core
-from understudy.protocol.flight import Flight, Waiter
+from understudy.protocol.flight import NO_BASE, Base, Flight, Waiter
 from understudy.protocol.members import Members
 from understudy.protocol.messages import Acknowledge, Confirm, Release, Replicate
 from understudy.protocol.readers import Readers
@@ -26,7 +25,7 @@ RESEND_MAX_MS = 1_000
 
 
 class Replication:
-    """All flights of one member, and what each peer has acknowledged."""
+    """All flights of one member."""
 
     def __init__(self, core: Core, members: Members, answer: Callable[[int, bool, int], None]) -> None:
         self._core = core
@@ -36,7 +35,6 @@ class Replication:
         self.flights: dict[bytes, Flight] = {}
         self.readers = Readers(core, members, self._lags)
         self._to_confirm: dict[str, list[tuple[bytes, Context | None]]] = {}
-        self.bases = Bases()
         self._told: set[bytes] = set()
         """Keys of which users were shown, as unprotected, what no second machine has yet."""
         self._taken_up: set[bytes] | None = None
@@ -67,7 +65,7 @@ class Replication:
         flight = self.flights.get(key)
         now = self._core.now_ms
         if flight is None:
-            flight = self._begun(key, entry)
+            flight = self._begun(key, entry, before)
             if before is not None and before.number and before.number != entry.number:
                 # An earlier change was answered unprotected and nobody took it since: this one includes it.
                 self._core.emit(c.Settle((before.number,)))
@@ -90,11 +88,17 @@ class Replication:
         self._evaluate(flight)
         return flight
 
-    def _begun(self, key: bytes, entry: Entry) -> Flight:
-        """A new flight. The first one has a tick's time before anybody looks at it: most are over by then."""
+    def _begun(self, key: bytes, entry: Entry, before: Entry | None) -> Flight:
+        """A new flight. The first one has a tick's time before anybody looks at it: most are over by then.
+
+        ``before``: where nothing else is on its way, the holders have all of that.
+        """
         if not self.flights:
             self._next_tick_ms = self._core.now_ms + TICK_MS
+        is_held = before is not None and before.role is Role.PRIMARY and self.is_at_rest(key)
         flight = self.flights[key] = Flight(key, entry, self._core.now_ms)
+        if before is not None and is_held:
+            flight.bases = dict.fromkeys(before.backups, Base.of(before))
         if entry.epoch.reign > 1:
             # An earlier life of ours may have been promoted in its last moment, and have waited for the old leases.
             self._hold(flight, self._members.hold_until_ms(()) - self._core.now_ms)
@@ -102,13 +106,13 @@ class Replication:
 
     def recheck(self, key: bytes, entry: Entry, member: str) -> None:
         """Make sure that a backup that came back still holds what the list says."""
-        self.bases.note(member, key, Base(entry.context))
         flight = self.flights.get(key)
         if flight is None:
-            flight = self._begun(key, entry)
+            flight = self._begun(key, entry, entry)
             if key not in self._told:
                 flight.acked = {b: entry.number for b in entry.backups}
         flight.acked.pop(member, None)
+        flight.bases[member] = Base(entry.context)
         flight.newcomers[member] = entry.number
         self.send(member, key, entry)
         flight.resend_ms = self._core.now_ms + self._core.settings.backup_timeout_ms
@@ -296,46 +300,44 @@ class Replication:
             self._core.tell(c.FactKind.BACKUP_RELEASED, key, member)
             if self._members.is_reachable(member):
                 self._core.send(member, Release(key, entry.location))
-            self.bases.drop(member, key)
 
     # --- messages ------------------------------------------------------------------------------------------
 
     def send(self, to: str, key: bytes, entry: Entry) -> None:
-        """Send ``entry`` as a delta to what ``to`` has acknowledged (whole if nothing is remembered)."""
+        """Send ``entry`` as a delta to what ``to`` has (whole if nothing is known of that)."""
         if not self._members.is_reachable(to):
             return
-        self._core.send(to, Replicate(key, entry.number, self.delta_for(to, key, entry)))
+        flight = self.flights.get(key)
+        base = flight.bases.get(to, NO_BASE) if flight is not None else NO_BASE
+        self._core.send(to, Replicate(key, entry.number, self.delta(entry, base)))
 
-    def delta_for(self, to: str, key: bytes, entry: Entry) -> Delta:
-        """What ``to`` lacks of ``entry`` as far as it has said; the whole if nothing is remembered."""
-        base = self.bases.get(to, key)
+    def delta(self, entry: Entry, base: Base) -> Delta:
+        """What a holder lacks of ``entry`` that has what ``base`` says."""
         return delta_since(entry, base.context, self._core.now_ms, base.commit)
 
     def acknowledged(self, sender: str, message: Acknowledge) -> None:
         """A holder has everything up to a number."""
-        key = message.key
-        flight = self.flights.get(key)
-        is_newest = flight is not None and message.number == flight.number
-        commit = flight.commit if flight is not None and is_newest else self.bases.get(sender, key).commit
-        self.bases.note(sender, key, Base(message.context, commit))
-        if flight is not None:
-            self._hold(flight, message.hold_ms)
-            flight.acked[sender] = max(flight.acked.get(sender, 0), message.number)
-            if 0 < flight.confirmed == flight.number <= message.number:
-                self._to_confirm.setdefault(sender, []).append((flight.key, flight.confirmable))
-            self._evaluate(flight)
+        flight = self.flights.get(message.key)
+        if flight is None:
+            return
+        self._hold(flight, message.hold_ms)
+        flight.acknowledged(sender, message.number, message.context)
+        if 0 < flight.confirmed == flight.number <= message.number:
+            self._to_confirm.setdefault(sender, []).append((flight.key, flight.confirmable))
+        self._evaluate(flight)
 
     def lacks_base(self, sender: str, key: bytes) -> None:
         """A holder asks for the whole entry."""
-        self.bases.drop(sender, key)
+        flight = self.flights.get(key)
+        if flight is not None:
+            flight.bases.pop(sender, None)
         self._core.tell(c.FactKind.NEEDED_WHOLE, key, sender)
         self._core.emit(c.Read((key,), c.Resend(sender)))
 
     def forget_member(self, name: str) -> None:
         """A life of a member has ended: nothing that it acknowledged counts for its next one."""
-        self.bases.forget(name)
         for flight in list(self.flights.values()):
-            flight.acked.pop(name, None)
+            flight.forget(name)
             if name in flight.location.backups:
                 self._core.emit(c.Read((flight.key,), c.Protect()))
 

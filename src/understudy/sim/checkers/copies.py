@@ -26,7 +26,8 @@ class Copies:
         self._tell = tell
         self._calm = calm
         self._copies = copies
-        self._expired: set[Key] = set()
+        self._expired: dict[Key, tuple[str, int]] = {}
+        """Who has expired a session last, as its primary, and when."""
         self._forgot: dict[Key, set[str]] = {}
         """Machines that have held a session's tombstone until its time was over."""
         self._met: dict[tuple[str, str], int] = {}
@@ -36,7 +37,8 @@ class Copies:
         if before is None or after is not None:
             return
         if before.role is Role.PRIMARY and before.expired(machine.now_ms()):
-            self._expired.add(key)  # in a turn in which it was changed, too, the fact is told after the answer
+            # In a turn in which it was changed, too, the fact is told after the answer.
+            self._expired[key] = machine.name, machine.world.now_ms
         if not before.ended:
             return
         if machine.now_ms() >= before.ended_ms + machine.world.settings.forget_ms:
@@ -44,7 +46,7 @@ class Copies:
 
     def told(self, machine: Machine, fact: Fact) -> None:
         if fact.kind is FactKind.SESSION_EXPIRED:
-            self._expired.add(fact.key)
+            self._expired[fact.key] = machine.name, machine.world.now_ms
         elif fact.kind is FactKind.MEMBER_FOUND or fact.kind is FactKind.MEMBER_RETURNED:
             self._met[machine.name, fact.member] = machine.world.now_ms
         elif fact.kind is FactKind.MEMBER_LOST:
@@ -88,7 +90,7 @@ class Copies:
         ``decided`` has not noticed; all, if the session is over.
 
         (Who acknowledged a change may have expired the session since, as its next primary; then nothing is left of it
-        whose time is not over. And a request may be answered so late that the session was ended and its tombstone
+        whose time is not over. Or in the turn in which it answers, while its copies have not heard of that. And a request may be answered so late that the session was ended and its tombstone
         forgotten: who has held that for its time has held more than was shown.)
         """
         machines = world.machines.values()
@@ -100,8 +102,10 @@ class Copies:
         ):
             return len(machines)
         forgot = self._forgot.get(key, ())
+        just_expired = self._expired.get(key)
         return sum(
             machine.name in forgot
+            or just_expired == (machine.name, world.now_ms)
             or any(
                 entry.ended or has(entry)
                 for entry in machine.held_at(key, NEVER_MS if self._has_missed(decided, machine) else since_ms)
