@@ -90,8 +90,9 @@ class Copies:
         ``decided`` has not noticed; all, if the session is over.
 
         (Who acknowledged a change may have expired the session since, as its next primary; then nothing is left of it
-        whose time is not over. Or in the turn in which it answers, while its copies have not heard of that. And a request may be answered so late that the session was ended and its tombstone
-        forgotten: who has held that for its time has held more than was shown.)
+        whose time is not over. Or in the turn in which it answers, while its copies have not heard of that. And a
+        request may be answered so late that the session was ended and its tombstone forgotten: who has held that for
+        its time has held more than was shown.)
         """
         machines = world.machines.values()
         since_ms = min(since_ms, world.now_ms - LOST_A_MOMENT_AGO_MS)
