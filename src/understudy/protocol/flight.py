@@ -37,9 +37,9 @@ class Waiter:
 
 
 class Flight:
-    """One session's unacknowledged changes."""
+    """One session's unacknowledged changes. ``held``: what all holders of before had, if that is known."""
 
-    def __init__(self, key: bytes, entry: Entry, now_ms: int) -> None:
+    def __init__(self, key: bytes, entry: Entry, now_ms: int, held: Entry | None = None) -> None:
         self.key = key
         self.location: Location = entry.location
         self.number = entry.number
@@ -55,7 +55,7 @@ class Flight:
         self.moves: set[int] = set()
         """Numbers that changed roles only."""
         self.acked: dict[str, int] = {}
-        self.bases: dict[str, Base] = {}
+        self.bases = {} if held is None else dict.fromkeys(held.backups, Base.of(held))
         """By holder. Beyond a flight none is kept: whoever is listed has everything then."""
         self.answered = 0
         """The highest number that answers may have left for."""

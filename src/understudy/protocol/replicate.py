@@ -95,10 +95,8 @@ class Replication:
         """
         if not self.flights:
             self._next_tick_ms = self._core.now_ms + TICK_MS
-        is_held = before is not None and before.role is Role.PRIMARY and self.is_at_rest(key)
-        flight = self.flights[key] = Flight(key, entry, self._core.now_ms)
-        if before is not None and is_held:
-            flight.bases = dict.fromkeys(before.backups, Base.of(before))
+        held = before if before is not None and before.role is Role.PRIMARY and self.is_at_rest(key) else None
+        flight = self.flights[key] = Flight(key, entry, self._core.now_ms, held)
         if entry.epoch.reign > 1:
             # An earlier life of ours may have been promoted in its last moment, and have waited for the old leases.
             self._hold(flight, self._members.hold_until_ms(()) - self._core.now_ms)
