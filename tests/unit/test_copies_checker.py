@@ -76,6 +76,9 @@ def test_what_is_gone_everywhere_was_expired_by_somebody(was_expired: bool) -> N
     assert len(judged.shown()) == (not was_expired)
     judged.put("a", HELD)
     judged.told.clear()
+    assert (judged.shown() == []) is was_expired  # in this very turn, of which the other has not heard
+    judged.world.run_for(1)
+    judged.told.clear()
     assert len(judged.shown()) == 1
 
 
