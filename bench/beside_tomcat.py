@@ -31,7 +31,7 @@ from filling import proxy_bytes
 from load_client import Order
 from report import Meter, load, machine, quietness
 from section import Cell, Claim, Section, Table, add_option, hand_over, shown, table
-from sides import NAMES, Ours, Side, Tomcat, Traffic
+from sides import NAMES, Cpu, Ours, Side, Tomcat, Traffic
 from started import StartError
 from web import LoadClient, load_client
 
@@ -39,7 +39,8 @@ PLAIN, READ, WRITE, CREATE = "page without session", "read", "write", "create"
 READ_HOP, WRITE_HOP = "read, another member each time", "write, another member each time"
 OPERATIONS = (READ, WRITE, CREATE, READ_HOP, WRITE_HOP)
 PLAIN_SHARE = 0.5
-"""Of an operation's time: just before it the page without a session is measured for so long."""
+"""Of an operation's time: just before it and just after it the page without a session is measured for so long. Before
+it alone, it would pay for what another cluster has left in the machine's caches."""
 MAKERS = 8
 """Clients at once, where sessions are made to be weighed."""
 WARM_S = {Tomcat: 1.5, Ours: 0.3}
@@ -48,8 +49,9 @@ SETTLED_S = 0.3
 """What an operation leaves to be sent later, news and acknowledgements, has been sent by then."""
 IDLE_S = 2.0
 PROXIES = 25_000
-WARM_SESSIONS = 1_000
-"""An agent and a Java machine grow with the first requests, whatever these bring; that is no session's."""
+WARM_SESSIONS = 4_000
+"""An agent and a Java machine grow with the first requests, whatever these bring; that is no session's. (An agent by
+half a megabyte, and by hardly a byte a session after that.)"""
 TOMCATS = (tomcat.BACKUP, tomcat.DELTA)
 SIDES = {
     "Understudy, BackupManager": (Ours, "BackupManager"),
@@ -67,11 +69,21 @@ class Once(NamedTuple):
     """One operation in one round."""
 
     plain_us: float
-    """The median of the page without a session, just before."""
+    """The page without a session: of its medians just before and just after, the mean."""
     median_us: float
     p99_us: float
     packets: float
     sent_bytes: float
+    cpu_us: tuple[float, ...]
+    """CPU time beyond the page without a session, see ``Cpu``."""
+
+
+class Idle(NamedTuple):
+    """What a cluster that is asked nothing does in a second."""
+
+    packets: float
+    sent_bytes: float
+    cpu_us: tuple[float, ...]
 
 
 class Held(NamedTuple):
@@ -201,30 +213,44 @@ def _measure(client: LoadClient, sides: list[Side], options: argparse.Namespace)
     return measured
 
 
-def _idle(side: Side) -> tuple[float, float]:
-    """Packets and bytes a second of a cluster that is asked nothing."""
-    before, began_s = side.traffic(), time.monotonic()
+def _idle(side: Side) -> Idle:
+    before, cpu, began_s = side.traffic(), side.cpu_us(), time.monotonic()
     time.sleep(IDLE_S)
-    after, took_s = side.traffic(), time.monotonic() - began_s
-    return (after.packets - before.packets) / took_s, (after.sent_bytes - before.sent_bytes) / took_s
+    after, spent, took_s = side.traffic(), _since(cpu, side), time.monotonic() - began_s
+    return Idle(
+        (after.packets - before.packets) / took_s,
+        (after.sent_bytes - before.sent_bytes) / took_s,
+        tuple(us / took_s for us in spent),
+    )
 
 
-def _once(client: LoadClient, side: Side, operation: str, seconds: float, idle: tuple[float, float]) -> Once:
+def _since(before: Cpu, side: Side) -> tuple[float, ...]:
+    return tuple(now - then for now, then in zip(side.cpu_us(), before, strict=True))
+
+
+def _once(client: LoadClient, side: Side, operation: str, seconds: float, idle: Idle) -> Once:
+    plain_cpu, plain_s = side.cpu_us(), time.monotonic()
     plain = client.run(_order(side, PLAIN, seconds * PLAIN_SHARE))
-    before, began_s = side.traffic(), time.monotonic()
+    plain_spent, plain_s = _since(plain_cpu, side), time.monotonic() - plain_s
+    before, cpu, began_s = side.traffic(), side.cpu_us(), time.monotonic()
     found = client.run(_order(side, operation, seconds))
     time.sleep(SETTLED_S)
-    after, took_s = side.traffic(), time.monotonic() - began_s
+    after, spent_us, took_s = side.traffic(), _since(cpu, side), time.monotonic() - began_s
+    plain_after = client.run(_order(side, PLAIN, seconds * PLAIN_SHARE))
     if found.failures or not found.answered:
         raise RuntimeError(f"{side.name}, {operation}: {found.failures} of {found.answered} answers were not right")
     times = sorted((*found.reads_us, *found.writes_us))
     spent = Traffic(after.packets - before.packets, after.sent_bytes - before.sent_bytes)
     return Once(
-        statistics.median(plain.reads_us),
+        statistics.mean(statistics.median(page.reads_us) for page in (plain, plain_after)),
         statistics.median(times),
         times[min(len(times) - 1, len(times) * 99 // 100)],
-        max(0.0, spent.packets - idle[0] * took_s) / found.answered,
-        max(0.0, spent.sent_bytes - idle[1] * took_s) / found.answered,
+        max(0.0, spent.packets - idle.packets * took_s) / found.answered,
+        max(0.0, spent.sent_bytes - idle.sent_bytes * took_s) / found.answered,
+        tuple(
+            (of_it - rest * took_s) / found.answered - (of_plain - rest * plain_s) / plain.answered
+            for of_it, of_plain, rest in zip(spent_us, plain_spent, idle.cpu_us, strict=True)
+        ),
     )
 
 
@@ -234,6 +260,16 @@ def _once(client: LoadClient, side: Side, operation: str, seconds: float, idle: 
 def _added_us(measured: Measured, side: str, operation: str) -> float:
     """What the operation takes beyond the same member's page without a session; the median of the rounds."""
     return statistics.median(once.median_us - once.plain_us for once in measured[side, operation])
+
+
+def _cpu_columns(side: str) -> tuple[str, ...]:
+    return ("server", "others") if side in THEIRS else ("server", "agent", "others")
+
+
+def _added_cpu_us(measured: Measured, side: str, operation: str) -> tuple[float, ...]:
+    rounds = (once.cpu_us for once in measured[side, operation])
+    asked, agent, others = (statistics.median(part) for part in zip(*rounds, strict=True))
+    return (asked, others) if side in THEIRS else (asked, agent, others)
 
 
 def _plain_us(measured: Measured, side: str) -> float:
@@ -254,7 +290,7 @@ def _section(run: tuple[str, ...], measured: Measured, held: dict[str, Held], ot
             " network namespace of its own; the same pages (JSP there, Flask under gunicorn here) asked by the same"
             " client through Unix sockets, one request at a time. A session holds 1 kB, and a write sets one number of"
             " it. *Added* is what an operation takes beyond the same server's page without a session, measured just"
-            " before it, so that what the two languages and servers take is left out.",
+            " before it and just after it, so that what the two languages and servers take is left out.",
             "Both of Tomcat's managers send with `channelSendOptions` 6, acknowledged when applied: BackupManager's own"
             " default, and what makes DeltaManager wait as ours does (its default, 8, waits for nobody).",
             "Packets and bytes are what the kernel counted on all members' cables, headers and TCP's acknowledgements"
@@ -283,6 +319,16 @@ def _tables(measured: Measured, held: dict[str, Held]) -> Iterable[Table]:
         "The page without a session takes "
         + ", ".join(f"{shown(_plain_us(measured, side))} µs ({side})" for side in SIDES) + ".",
     )  # fmt: skip
+    yield table(
+        "CPU time added, in µs: of the web server that is asked, of its agent, of the other members",
+        ("", *(f"{side}: {what}" for side in SIDES for what in _cpu_columns(side))),
+        [
+            (operation, *(cell for side in SIDES for cell in _added_cpu_us(measured, side, operation)))
+            for operation in OPERATIONS
+        ],
+        "What an idle cluster takes is left out. Where requests go to another member each time, the web servers there"
+        " are among the other members.",
+    )
     yield table(
         "Between members, for each operation",
         ("", *(f"{side}: {what}" for side in SIDES for what in ("packets", "bytes"))),

@@ -51,6 +51,17 @@ class Traffic(NamedTuple):
     sent_bytes: int
 
 
+class Cpu(NamedTuple):
+    """CPU time that processes have had so far, in µs."""
+
+    asked: float
+    """Of the web server at the first member: under Tomcat it speaks to the other members, too."""
+    agent: float
+    """Of the agent there."""
+    others: float
+    """Of the other members."""
+
+
 class Side(Protocol):
     """One cluster."""
 
@@ -65,6 +76,8 @@ class Side(Protocol):
         """What the member holds in memory now, with whatever else is there."""
 
     def traffic(self) -> Traffic: ...
+
+    def cpu_us(self) -> Cpu: ...
 
     def stop(self) -> None: ...
 
@@ -107,6 +120,11 @@ class _Members:
             sent_bytes, packets = sent_bytes + int(fields[8]), packets + int(fields[9])
         return Traffic(packets, sent_bytes)
 
+    def cpu_us(self, *names: str) -> float:
+        """CPU time of processes and of what they have started."""
+        sessions = {self.pid(name) for name in names}
+        return sum(_cpu_us(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_in(pid, sessions))
+
     def stop(self) -> None:
         """Web servers first, then what they need."""
         for process in reversed(self._processes.values()):
@@ -147,6 +165,10 @@ class Tomcat:
 
     def traffic(self) -> Traffic:
         return self._members.traffic(self._started)
+
+    def cpu_us(self) -> Cpu:
+        first, *others = self._started
+        return Cpu(self._members.cpu_us(first), 0, self._members.cpu_us(*others))
 
     def stop(self) -> None:
         self._members.stop()
@@ -209,8 +231,30 @@ class Ours:
     def traffic(self) -> Traffic:
         return self._members.traffic([f"agent {member}" for member in self._started])
 
+    def cpu_us(self) -> Cpu:
+        cpu_us = self._members.cpu_us
+        first, *others = self._started
+        rest = [f"{what} {member}" for member in others for what in ("agent", "web")]
+        return Cpu(cpu_us(f"web {first}"), cpu_us(f"agent {first}"), cpu_us(*rest))
+
     def stop(self) -> None:
         self._members.stop()
+
+
+def _is_in(pid: int, sessions: set[int]) -> bool:
+    try:
+        return os.getsid(pid) in sessions
+    except ProcessLookupError:
+        return False
+
+
+def _cpu_us(pid: int) -> float:
+    """Of all threads of a process; as exact as the scheduler's own count."""
+    found_ns = 0
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found_ns += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text("ascii").split()[0])
+    return found_ns / 1_000
 
 
 def fetched(door: str, path: str) -> bytes | None:
