@@ -152,6 +152,22 @@ def test_a_copy_that_its_primary_does_not_know_is_forgotten_when_its_time_is_ove
     assert sent(mended(a, m.Answer(KEY, m.Verdict.UNKNOWN)), m.Ask)
 
 
+@pytest.mark.parametrize(("left_ms", "is_kept"), [(3_000, True), (0, False)])
+def test_a_primary_that_was_lost_a_moment_ago_has_expired_nothing(left_ms: int, is_kept: bool) -> None:
+    """S22, S44: b is back with an empty store, and the copy here is near its end: it is the last one, and is asked
+    about; when its time is over it is forgotten (profile quick, seed 300021)."""
+    used = moved(COPY.times, accessed_ms=START_MS - COPY.times.idle_timeout_ms + left_ms)
+    a = Turns("b", "c", entries={KEY: moved(COPY, times=used)})
+    a.on(c.PeerLost("b", LIVES["b"]))
+    a.on(c.PeerFound("b", 999))
+    a.on(c.Received("b", 999, m.Digest(b"", LAST_KEY, 1, 1)))
+    scan = c.Scan(c.ScanKind.MEMBER, c.CheckDigest("b", b""), member="b")
+    ((_, compare),) = sent(a.on(c.Scanned(scan, (KEY,), False)), m.Compare)
+    unknown = m.Compared(compare.comparison, (m.Answer(KEY, m.Verdict.UNKNOWN),))
+    assert bool(sent(a.on(c.Received("b", 999, unknown)), m.Ask)) is is_kept
+    assert (KEY in a.entries) is is_kept
+
+
 def test_a_long_idle_timeout_is_no_slack_for_the_absolute_one() -> None:
     """S46: a tenth of the idle timeout may be longer than all that is left until the absolute end."""
     times = moved(COPY.times, idle_timeout_ms=3_600_000, absolute_timeout_ms=60_000)

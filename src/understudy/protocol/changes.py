@@ -11,7 +11,7 @@ import msgspec
 from understudy.model import roles
 from understudy.model.commit import Outcome, touched
 from understudy.model.delta import Delta
-from understudy.model.entry import OVER, Context, Entry, Epoch, Role, covers
+from understudy.model.entry import OVER, Context, Entry, Role, covers
 from understudy.protocol import commands as c
 from understudy.protocol.local import Environment as Environment
 from understudy.protocol.local import do_commit, do_expire
@@ -59,8 +59,8 @@ def _performed(what: c.What, entry: Entry | None, env: Environment) -> tuple[Out
             return do_expire(entry, env)
         case c.Discard():
             return (Outcome.UNCHANGED, None) if entry is None else (Outcome.REMOVED, None)
-        case c.ForgetCopy(epoch=epoch):
-            return _forget(entry, epoch, now)
+        case c.ForgetCopy():
+            return _forget(entry, what, now)
         case c.DropLost(epoch=epoch):
             droppable = entry is not None and entry.role is Role.PROXY and not entry.ended and entry.epoch <= epoch
             return (Outcome.REMOVED, None) if droppable else (Outcome.UNCHANGED, entry)
@@ -122,9 +122,11 @@ def _confirm(entry: Entry, context: Context | None) -> tuple[Outcome, Entry]:
     return Outcome.STORED, msgspec.structs.replace(entry, unconfirmed=False)
 
 
-def _forget(entry: Entry | None, epoch: Epoch, now_ms: int) -> tuple[Outcome, Entry | None]:
-    if entry is None or entry.ended or entry.role is Role.PRIMARY or entry.epoch > epoch:
+def _forget(entry: Entry | None, what: c.ForgetCopy, now_ms: int) -> tuple[Outcome, Entry | None]:
+    if entry is None or entry.ended or entry.role is Role.PRIMARY or entry.epoch > what.epoch:
         return Outcome.UNCHANGED, entry
+    if entry.role is Role.BACKUP and what.exactly and not entry.expired(now_ms):
+        return Outcome.REFUSED, entry
     times = entry.times
     idle_ms = times.idle_timeout_ms - max(ABSOLUTE_SLACK_MS, times.idle_timeout_ms // IDLE_SLACK)
     is_idle = times.idle_timeout_ms and now_ms >= times.accessed_ms + idle_ms

@@ -155,6 +155,8 @@ class ForgetCopy(Struct, frozen=True, gc=False):
     """Remove a copy or proxy whose primary has expired the session, unless the copy was used since."""
 
     epoch: Epoch
+    exactly: bool = False
+    """Its primary may have lost it instead: the copy's own time has to be over."""
 
 
 class DropLost(Struct, frozen=True, gc=False):

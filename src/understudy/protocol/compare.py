@@ -254,7 +254,9 @@ class Comparisons:
     def _mend(self, item: Item, primary: str, answer: Answer) -> None:
         """Act on what the member that we take for a key's primary knows of it."""
         if answer.verdict is Verdict.UNKNOWN:
-            self._core.emit(c.Change(item.key, c.ForgetCopy(item.epoch)))
+            # A life of its that was lost a moment ago may have had it: then this one has expired nothing.
+            was_lost = primary in self._members.recently_lost()
+            self._core.emit(c.Change(item.key, c.ForgetCopy(item.epoch, was_lost)))
         elif not item.holds and answer.verdict is Verdict.REFUSED and answer.location is not None:
             self._core.emit(c.Change(item.key, c.Learn(answer.location, primary)))
         else:
