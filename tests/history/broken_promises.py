@@ -19,8 +19,9 @@ from understudy.model import roles
 from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
-from understudy.protocol import endings, engine, local, members, readers, replicate, serve, shares, sweep
+from understudy.protocol import endings, engine, inquire, local, members, readers, replicate, serve, shares, sweep
 from understudy.protocol import messages as m
+from understudy.store import memory
 
 Patch = pytest.MonkeyPatch
 
@@ -179,3 +180,105 @@ def what_nobody_asks_for_has_no_primary(patch: Patch) -> None:
 def late_words_bring_back_who_is_lost(patch: Patch) -> None:
     """A frame of a life that the network has reported as gone makes it a member again."""
     patch.setattr(members.Member, "shows_life", lambda self, message: True)
+
+
+# --- what is remembered, and what is noted --------------------------------------------------------------------------
+
+
+def a_creation_is_not_remembered(patch: Patch) -> None:
+    """The first change of a session leaves no outbox row: a life that ends before it is acknowledged forgets it."""
+    right = executor.Executor._change
+
+    def broken(self: executor.Executor, key: bytes, what: c.What, turn: Any) -> c.Changed:
+        changed = right(self, key, what, turn)
+        if changed.before is None and changed.entry is not None and changed.entry.number:
+            turn.transaction.outbox_remove([changed.entry.number])
+        return changed
+
+    patch.setattr(executor.Executor, "_change", broken)
+
+
+def what_an_earlier_life_left_is_dropped(patch: Patch) -> None:
+    """A new life clears the outbox instead of taking it up."""
+
+    def broken(self: replicate.Replication, key: bytes, entry: Entry, number: int, marked: bool) -> None:
+        self._core.emit(c.Settle((number,)))
+
+    patch.setattr(replicate.Replication, "recover", broken)
+    patch.setattr(replicate.Replication, "take_up", lambda self, key, entry: None)
+
+
+def an_unprotected_answer_is_not_noted(patch: Patch) -> None:
+    """The store does not say which changes users were told of: a later life takes them back."""
+    patch.setattr(memory.MemoryTransaction, "outbox_mark", lambda self, numbers: None)
+
+
+def a_lease_counts_from_its_arrival(patch: Patch) -> None:
+    """A lease is counted from when its grant came, not from when it was asked for."""
+    right = members.Members.granted
+
+    def broken(self: members.Members, sender: members.Member, sent_ms: int, *rest: Any) -> bool:
+        return right(self, sender, self._core.now_ms, *rest)
+
+    patch.setattr(members.Members, "granted", broken)
+
+
+def a_grant_is_not_noted(patch: Patch) -> None:
+    """Who grants a lease does not remember that it has promised something with it."""
+    patch.setattr(members.Members, "hold_until_ms", lambda self, names: 0)
+
+
+# --- what is asked before a promotion -------------------------------------------------------------------------------
+
+
+def _without(patch: Patch, verdict: m.Verdict) -> None:
+    """The asker takes one verdict for none."""
+    right = inquire.Inquiries._conclude
+
+    def broken(self: inquire.Inquiries, inquiry: inquire.Inquiry) -> None:
+        inquiry.answers = {name: a for name, a in inquiry.answers.items() if a.verdict is not verdict}
+        right(self, inquiry)
+
+    patch.setattr(inquire.Inquiries, "_conclude", broken)
+
+
+def that_the_primary_is_heard_is_ignored(patch: Patch) -> None:
+    """A member that hears the primary hinders no promotion."""
+    _without(patch, m.Verdict.HEARD)
+
+
+def what_others_hold_is_not_merged(patch: Patch) -> None:
+    """The successor is content with what it has itself."""
+    right = inquire.Inquiries._promote
+
+    def broken(self: inquire.Inquiries, inquiry: inquire.Inquiry) -> None:
+        for name, answer in inquiry.answers.items():
+            inquiry.answers[name] = msgspec.structs.replace(answer, delta=None)
+        right(self, inquiry)
+
+    patch.setattr(inquire.Inquiries, "_promote", broken)
+
+
+def who_comes_late_is_not_asked(patch: Patch) -> None:
+    """A member that was suspect when the question was put is passed over, though it is heard again."""
+    right = inquire.Inquiries._maybe_conclude
+
+    def broken(self: inquire.Inquiries, inquiry: inquire.Inquiry) -> None:
+        if not inquiry.waiting and not self.is_cold:
+            self._conclude(inquiry)
+        elif inquiry.waiting:
+            right(self, inquiry)
+
+    patch.setattr(inquire.Inquiries, "_maybe_conclude", broken)
+
+
+def an_entrusted_copy_is_acknowledged_unseen(patch: Patch) -> None:
+    """A holder-to-be says that it has everything, also where it lacks what the delta builds on."""
+    right = engine.Engine._copied
+
+    def broken(self: engine.Engine, event: c.Changed, what: c.CopyIn) -> None:
+        right(self, event, what)
+        if what.entrusted and event.outcome is Outcome.NEEDS_WHOLE:
+            self.entrustments.took(what.sender, what.number, event.key, 0)
+
+    patch.setattr(engine.Engine, "_copied", broken)

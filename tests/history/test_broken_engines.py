@@ -71,6 +71,15 @@ BROKEN: list[tuple[Break, str, int]] = [
     (p.a_drain_hands_nothing_over, "one", 2),
     (p.what_nobody_asks_for_has_no_primary, "old", 0),
     (p.late_words_bring_back_who_is_lost, "", 11),
+    (p.a_creation_is_not_remembered, "one", 0),
+    (p.what_an_earlier_life_left_is_dropped, "quick", 0),
+    (p.an_unprotected_answer_is_not_noted, "pair", 0),
+    (p.a_lease_counts_from_its_arrival, "one", 0),
+    (p.a_grant_is_not_noted, "one", 0),
+    (p.that_the_primary_is_heard_is_ignored, "links", 0),
+    (p.what_others_hold_is_not_merged, "copies2", 0),
+    (p.who_comes_late_is_not_asked, "links", 0),
+    (p.an_entrusted_copy_is_acknowledged_unseen, "one", 0),
 ]
 """What is broken, the kind of history, and the seed from which on it is soon seen."""
 

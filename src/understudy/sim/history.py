@@ -19,7 +19,8 @@ from understudy.sim.checkers.answers import Durable, Refused, Smaller, UnderWay
 from understudy.sim.checkers.copies import Copies, Current
 from understudy.sim.checkers.entries import Apart, Bounds, Dots, Drained, Gone, OnePrimary
 from understudy.sim.checkers.ledger import Calm, Ledger
-from understudy.sim.checkers.reigns import Covered, Promised, Rising
+from understudy.sim.checkers.outboxes import Remembered, Told
+from understudy.sim.checkers.reigns import Asked, Covered, Granted, Promised, Rising
 from understudy.sim.faults import Faults
 from understudy.sim.plan import Plan
 from understudy.sim.users import User
@@ -101,6 +102,13 @@ class History:
         world.on_sent[m.Ask].append(promised.asks)
         world.on_sent[m.Answers].append(promised.answers)
         world.on_sent[m.Acknowledge].append(promised.acknowledges)
+        world.on_sent[m.Entrust].append(promised.entrusts)
+        world.on_sent[m.Entrusted].append(promised.took)
+        asked = Asked(tell)
+        world.on_sent[m.Ask].append(asked.asks)
+        world.on_sent[m.Answers].append(asked.answers)
+        world.on_stored.append(asked.stored)
+        world.on_turned.append(asked.turned)
         for looks in world.on_sent.values():
             looks.append(durable.sent)
         under_way = UnderWay(tell)
@@ -120,6 +128,11 @@ class History:
         if self.plan.promises.nothing_lost:
             # (Where several are cut off at once, dead holders are given up for whoever seems to be left.)
             world.on_stored.append(Covered(tell, world.settings.copies).stored)
+        remembered = Remembered(tell, world.settings.copies)
+        world.on_stored.append(remembered.stored)
+        world.on_turned.append(remembered.turned)
+        world.on_replied.append(Told(tell).replied)
+        world.on_published.append(Granted(tell).published)
         copies, current = Copies(tell, self.calm, world.settings.copies), Current(tell, self.calm)
         world.on_stored.append(copies.stored)
         world.on_told.append(copies.told)

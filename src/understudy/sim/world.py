@@ -298,6 +298,7 @@ class Machine:
 
     def _publish(self, peer: str, until_ms: int) -> None:
         self.leases[peer] = until_ms
+        self.world.published(self, peer, until_ms)
 
     def _tell(self, fact: c.Fact) -> None:
         self.world.tell(self, fact)
@@ -376,6 +377,7 @@ class World:
         """By the kind of the message: most of them are of no kind that anybody but ``Durable`` asks for."""
         self.on_turned: list[Callable[[Machine], None]] = []
         self.on_told: list[Callable[[Machine, c.Fact], None]] = []
+        self.on_published: list[Callable[[Machine, str, int], None]] = []
         self.on_replied: list[Callable[[Machine, m.Request, Reply], None]] = []
         self.on_shown: list[Callable[[bytes, Attributes, int, str], None]] = []
         for name in names:
@@ -412,6 +414,11 @@ class World:
     def turned(self, machine: Machine) -> None:
         for look in self.on_turned:
             look(machine)
+
+    def published(self, machine: Machine, row: str, until_ms: int) -> None:
+        """Workers of a machine may read under a lease until then."""
+        for look in self.on_published:
+            look(machine, row, until_ms)
 
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         for look in self.on_replied:

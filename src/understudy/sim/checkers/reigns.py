@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from understudy.model.entry import Entry, Epoch, Key, Promise, Role, contains, covers
+from understudy.model.entry import Context, Entry, Epoch, Key, Promise, Role, contains, covers
 from understudy.protocol import messages as m
 from understudy.protocol.inquire import PROMISES
 from understudy.sim.world import Machine
@@ -42,6 +42,8 @@ class Promised:
         self._asks: dict[tuple[Key, Promise], tuple[str, Epoch]] = {}
         """Who asks for a promise, and the epoch that it knows."""
         self._given: dict[tuple[MemoryStore, Key], Promise] = {}
+        self._entrusted: dict[tuple[str, int], dict[Key, Context]] = {}
+        """(who entrusts, the number of its message) -> what each holder-to-be has to have."""
 
     def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
         if after is None:
@@ -51,6 +53,8 @@ class Promised:
         if before is None or asked is None or after.role is Role.PRIMARY or after.promised <= before.promised:
             return
         asker, epoch = asked
+        if before.epoch.reign >= after.promised.reign and after.has_data:
+            self._tell(f"{machine.name} promised {key.hex()[:6]} {after.promised}, and knew of {before.epoch}")
         if before.primary not in (machine.name, asker) and before.epoch >= epoch and _hears(machine, before.primary):
             self._tell(f"{machine.name} promised {key.hex()[:6]} to {asker} and hears its primary {before.primary}")
 
@@ -73,20 +77,103 @@ class Promised:
             self._tell(f"{machine.name} promised {key.hex()[:6]} to {to} and remembers {entry.promised}")
         self._given[(machine.store, key)] = max(promise, self._given.get((machine.store, key), promise))
 
+    def entrusts(self, machine: Machine, to: str, message: m.Entrust) -> None:
+        self._entrusted[(machine.name, message.number)] = {key: delta.context for key, delta in message.copies}
+
+    def took(self, machine: Machine, to: str, message: m.Entrusted) -> None:
+        wanted = self._entrusted.get((to, message.number), {})
+        for key, _ in message.keys:
+            self._has(machine, key, wanted.get(key, {}))
+
+    def _has(self, machine: Machine, key: Key, context: Context) -> None:
+        entry = machine.store.read(key).entry  # one that was released in the same turn is a proxy by now
+        if entry is not None and entry.has_data and not covers(entry.context, context):
+            self._tell(f"{machine.name} acknowledged {context} of {key.hex()[:6]} and holds {entry.context}")
+
     def acknowledges(self, machine: Machine, to: str, message: m.Acknowledge) -> None:
         if message.number <= 0:  # of a contribution
             return
         key = message.key
         given, entry = self._given.get((machine.store, key)), machine.store.read(key).entry
-        if entry is None:
-            return
-        # (One that was released in the same turn is a proxy by now.)
-        if entry.has_data and not covers(entry.context, message.context):
-            self._tell(f"{machine.name} acknowledged {message.context} of {key.hex()[:6]} and holds {entry.context}")
-        if given is None or entry.ended:
+        self._has(machine, key, message.context)
+        if given is None or entry is None or entry.ended:
             return
         if Promise(entry.epoch.reign, entry.epoch.chooser) < given:
             self._tell(f"{machine.name} acknowledged {key.hex()[:6]} under {entry.epoch} and has promised {given}")
+
+
+class Asked:
+    """Whoever promotes itself has the promise of each member that is alive to it, and all that these hold.
+
+    (That one hears the primary is nothing where the primary itself has promised.)
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._alive: dict[str, frozenset[str]] = {}
+        """Who was alive to each member after its last turn."""
+        self._asked: dict[tuple[str, int, Key], Promise] = {}
+        self._named: dict[tuple[str, Key, Promise], str] = {}
+        """(Who asks, key, promise) -> the primary that it takes the session from."""
+        self._promised: dict[tuple[str, Key, Promise], dict[str, Context]] = {}
+        """With what each held, when it promised first, beyond the asker."""
+        self._heard: dict[tuple[str, Key, Promise], set[str]] = {}
+
+    def turned(self, machine: Machine) -> None:
+        if machine.executor is not None:
+            self._alive[machine.name] = frozenset(machine.executor.engine.members.alive())
+
+    def asks(self, machine: Machine, to: str, message: m.Ask) -> None:
+        for question in message.questions:
+            self._asked[(machine.name, message.inquiry, question.key)] = question.promise
+            self._named[(machine.name, question.key, question.promise)] = question.location.primary
+
+    def answers(self, machine: Machine, to: str, message: m.Answers) -> None:
+        for answer in message.answers:
+            promise = self._asked.get((to, message.inquiry, answer.key))
+            if promise is None:
+                continue
+            slot = to, answer.key, promise
+            if answer.verdict in PROMISES:
+                context = answer.delta.context if answer.delta is not None else {}
+                self._promised.setdefault(slot, {}).setdefault(machine.name, context)
+            elif answer.verdict is m.Verdict.HEARD:
+                self._heard.setdefault(slot, set()).add(machine.name)
+
+    def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
+        if before is None or before.role is Role.PRIMARY or after is None or after.role is not Role.PRIMARY:
+            return
+        slot = machine.name, key, Promise(after.epoch.reign, after.epoch.chooser)
+        if after.ended or slot not in self._named or machine.executor is None:
+            return
+        alive = self._alive.get(machine.name, frozenset()) & set(machine.executor.engine.members.alive())
+        promised = self._promised.get(slot, {})
+        denied = self._heard.get(slot, set()) if self._named[slot] in promised else set()
+        for name in alive - denied:
+            if not covers(after.context, promised.get(name, {})):
+                self._tell(f"{machine.name} took {key.hex()[:6]} over without what {name} held, {promised[name]}")
+            elif name not in promised:
+                self._tell(f"{machine.name} took {key.hex()[:6]} over without the promise of {name}")
+
+
+class Granted:
+    """A lease is given to no member for longer than its granter has noted that it will acknowledge nothing as that
+    one's successor."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def published(self, machine: Machine, row: str, until_ms: int) -> None:
+        granter = machine.world.machines.get(row)  # a row of another name is a read lease's
+        if granter is None or granter.executor is None or machine.executor is None:
+            return
+        known = machine.executor.engine.members.get(row)
+        if known is None or known.incarnation != granter.me.incarnation:
+            return  # another life of the granter, which may have lost its store
+        now_ms = machine.world.now_ms
+        noted_ms = granter.executor.engine.members.hold_until_ms([machine.name])
+        if granter.clock.until(noted_ms, now_ms) < machine.clock.until(until_ms, now_ms):
+            self._tell(f"{machine.name} has a lease of {granter.name} that runs longer than that one has noted")
 
 
 def _hears(machine: Machine, name: str) -> bool:
@@ -123,7 +210,7 @@ class Covered:
             return  # its time is over: a later primary, unknown here as yet, may have dropped all copies
         if len(after.backups) < self._copies or set(before.backups) <= set(after.backups):
             return
-        lacking = [name for name in after.backups if not self._has_all(machine.world.machines[name], key, before)]
+        lacking = [name for name in after.backups if not has_all(machine.world.machines[name], key, before)]
         if len(after.backups) - len(lacking) < self._copies:
             gone = set(before.backups) - set(after.backups)
             self._tell(f"{machine.name} gave up {sorted(gone)} for {key.hex()[:6]}, and {lacking} lack some of it")
@@ -136,16 +223,18 @@ class Covered:
         relied = self._relied.pop((machine.name, key), None)
         if relied is None:
             return
-        holders = [other.name for other in others if self._has_all(other, key, relied)]
+        holders = [other.name for other in others if has_all(other, key, relied)]
         if len(holders) <= self._copies:
             self._tell(f"{machine.name} gave its copy of {key.hex()[:6]} up, and {holders} alone hold all of it")
 
-    def _has_all(self, machine: Machine, key: Key, entry: Entry) -> bool:
-        dots = {s.dot for siblings in entry.attributes.values() for s in siblings}
-        return any(
-            copy.ended
-            or (copy.has_data and all(contains(copy.context, *dot) for dot in dots))
-            # It had all of it, and a later primary, of which this one has not heard yet, released it.
-            or copy.epoch.reign > entry.epoch.reign
-            for copy in machine.held_at(key, machine.world.now_ms - LOST_A_MOMENT_AGO_MS)
-        )
+
+def has_all(machine: Machine, key: Key, entry: Entry) -> bool:
+    """It holds all values of an entry, or has held them until a moment ago."""
+    dots = {s.dot for siblings in entry.attributes.values() for s in siblings}
+    return any(
+        copy.ended
+        or (copy.has_data and all(contains(copy.context, *dot) for dot in dots))
+        # It had all of it, and a later primary, of which this one has not heard yet, released it.
+        or copy.epoch.reign > entry.epoch.reign
+        for copy in machine.held_at(key, machine.world.now_ms - LOST_A_MOMENT_AGO_MS)
+    )

@@ -1,0 +1,73 @@
+"""The outbox: a change is remembered until as many as wanted hold it, and so is which changes users were told of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from understudy.model.commit import Outcome
+from understudy.model.entry import Entry, Key, Role
+from understudy.protocol import messages as m
+from understudy.sim.checkers.reigns import has_all
+from understudy.sim.world import Machine, Reply
+from understudy.store import OutboxRow
+from understudy.store.memory import MemoryStore
+
+ROWS_MAX = 1_000
+
+
+class Remembered:
+    """A change of a primary leaves its outbox when enough others hold it, when a later one of the session stands for
+    it, or when the list of backups itself says that copies are lacking."""
+
+    def __init__(self, tell: Callable[[str], None], copies: int) -> None:
+        self._tell = tell
+        self._copies = copies
+        self._known: dict[MemoryStore, dict[int, tuple[Key, Entry]]] = {}
+
+    def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
+        if after is not None and after.number and (before is None or after.number > before.number):
+            self._known.setdefault(machine.store, {})[after.number] = (key, after)
+
+    def turned(self, machine: Machine) -> None:
+        known = self._known.get(machine.store)
+        if not known:
+            return
+        rows = _rows(machine)
+        keys = {row.key for row in rows.values()}
+        for number in [number for number in known if number not in rows]:
+            key, entry = known.pop(number)
+            if key not in keys:
+                self._gone(machine, key, number, entry)
+
+    def _gone(self, machine: Machine, key: Key, number: int, entry: Entry) -> None:
+        now = machine.store.read(key).entry
+        if now is None or now.ended or now.role is not Role.PRIMARY or now.expired(machine.now_ms()):
+            return
+        if len(now.backups) < self._copies:
+            return
+        holders = [o.name for o in machine.world.machines.values() if o is not machine and has_all(o, key, entry)]
+        if len(holders) < self._copies:
+            self._tell(
+                f"{machine.name} has forgotten change {number} of {key.hex()[:6]}: of {now.backups}, {holders} hold it"
+            )
+
+
+class Told:
+    """Whoever is answered, the store says so by then: a later life takes back only what its users know nothing of."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
+        if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
+            return
+        if answer.outcome is not Outcome.COMMITTED or answer.incarnation != machine.me.incarnation:
+            return
+        row = _rows(machine).get(answer.number)
+        if row is not None and not row.marked:
+            self._tell(f"{machine.name} answers change {answer.number} of {row.key.hex()[:6]}, and has not noted it")
+
+
+def _rows(machine: Machine) -> dict[int, OutboxRow]:
+    with machine.store.view() as view:
+        return {row.number: row for row in view.outbox(0, ROWS_MAX)}
