@@ -146,7 +146,7 @@ class Asked:
         slot = machine.name, key, Promise(after.epoch.reign, after.epoch.chooser)
         if after.ended or slot not in self._named or machine.executor is None:
             return
-        alive = self._alive.get(machine.name, frozenset()) & set(machine.executor.engine.members.alive())
+        alive = {name for name in self._alive.get(machine.name, ()) if _stays_alive(machine, name)}
         promised = self._promised.get(slot, {})
         denied = self._heard.get(slot, set()) if self._named[slot] in promised else set()
         for name in alive - denied:
@@ -154,6 +154,14 @@ class Asked:
                 self._tell(f"{machine.name} took {key.hex()[:6]} over without what {name} held, {promised[name]}")
             elif name not in promised:
                 self._tell(f"{machine.name} took {key.hex()[:6]} over without the promise of {name}")
+
+
+def _stays_alive(machine: Machine, name: str) -> bool:
+    """It is alive to that machine, and was not silent for a while in this very turn."""
+    assert machine.executor is not None
+    members = machine.executor.engine.members
+    member = members.get(name)
+    return member is not None and members.is_alive(name) and machine.now_ms() not in (*member.blips, *member.returns)
 
 
 class Granted:
