@@ -77,9 +77,6 @@ BROKEN: list[tuple[Break, str, int]] = [
     (p.a_lease_counts_from_its_arrival, "one", 0),
     (p.a_grant_is_not_noted, "one", 0),
     (p.that_the_primary_is_heard_is_ignored, "links", 0),
-    (p.what_others_hold_is_not_merged, "copies2", 0),
-    (p.who_comes_late_is_not_asked, "links", 0),
-    (p.an_entrusted_copy_is_acknowledged_unseen, "one", 0),
 ]
 """What is broken, the kind of history, and the seed from which on it is soon seen."""
 
