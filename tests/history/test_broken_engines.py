@@ -42,7 +42,7 @@ BROKEN: list[tuple[Break, str, int]] = [
     (b.leases_are_ignored, "one", 0),
     (b.leases_are_ignored, "chaos", 0),
     (b.protection_is_promised_too_soon, "partition", 0),
-    (b.a_successors_first_write_is_not_held, "blink", 55),
+    (b.a_successors_first_write_is_not_held, "blink", 8),
     (b.copies_are_shown_before_they_are_confirmed, "delta", 0),
     (b.a_lease_behind_a_fence_counts, "blink", 2),
     (b.what_is_unanswered_is_shown, "one", 0),
