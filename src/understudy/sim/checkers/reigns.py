@@ -157,11 +157,13 @@ class Asked:
 
 
 def _stays_alive(machine: Machine, name: str) -> bool:
-    """It is alive to that machine, and was not silent for a while in this very turn."""
+    """It is alive to that machine, and was not silent for a while, nor another life, in this very turn."""
     assert machine.executor is not None
     members = machine.executor.engine.members
     member = members.get(name)
-    return member is not None and members.is_alive(name) and machine.now_ms() not in (*member.blips, *member.returns)
+    if member is None or not members.is_alive(name):
+        return False
+    return machine.now_ms() not in (member.answered_ms, *member.blips, *member.returns)
 
 
 class Granted:
