@@ -178,8 +178,8 @@ class Granted:
         if granter is None or granter.executor is None or machine.executor is None:
             return
         known = machine.executor.engine.members.get(row)
-        if known is None or known.incarnation != granter.me.incarnation:
-            return  # another life of the granter, which may have lost its store
+        if known is None or known.incarnation != granter.me.incarnation or known.answered_ms == machine.now_ms():
+            return  # of another life of the granter, which may have lost its store; or found in this very turn
         now_ms = machine.world.now_ms
         noted_ms = granter.executor.engine.members.hold_until_ms([machine.name])
         if granter.clock.until(noted_ms, now_ms) < machine.clock.until(until_ms, now_ms):
