@@ -209,6 +209,14 @@ def test_a_use_shortly_before_the_end_is_told_at_once(entry: Entry) -> None:
     assert not sent(a.wait(1_000, hearing=("b", "c")), m.Accessed)
 
 
+def test_a_use_where_nothing_is_known_of_the_session_is_told_to_the_primary_that_the_worker_knows() -> None:
+    """S44, S45: where places are computed, a member that holds no copy keeps no note; reads there count all the same."""
+    a = Turns("b", "c", placement="rendezvous")
+    ((to, message),) = sent(a.asked(m.TouchRequest(KEY, 10, "b")), m.Accessed)
+    assert to == "b" and message.ages == ((KEY, 10),)
+    assert not sent(a.asked(m.TouchRequest(KEY, 10)), m.Accessed) and not a.entries
+
+
 def test_what_lay_before_a_member_that_stood_still_is_no_news_of_use() -> None:
     """S07, S25: told ages grow by the time on the way, which the sender's clock tells once a heartbeat has come; so a
     copy that was sent before a long pause is no younger than the session that the others have expired meanwhile."""

@@ -17,7 +17,7 @@ from understudy.model import values
 from understudy.model.commit import Commit, Creation, dots_of
 from understudy.model.entry import Entry
 from understudy.protocol.messages import CommitAnswer
-from understudy.sim.workers import Handling, Script
+from understudy.sim.workers import Handling, Script, Worlds
 
 EACH = 4
 
@@ -60,7 +60,7 @@ def test_a_counter_that_all_members_begin_at_once_is_exact(names: str, seed: int
     cluster, key = Cluster(names, seed=seed), bytes([0xF0 + seed]) * 16
     ended: list[Exception | None] = []
     for number, name in enumerate(names * EACH):
-        Handling(cluster[name], ended.append).begin(count_on(key), USER)
+        Handling(cluster[name], ended.append).begin(count_on(key), Worlds(USER))
         if number < len(names) and apart_ms:
             cluster.wait(apart_ms)
     cluster.wait(3_000)

@@ -18,7 +18,7 @@ from understudy.protocol import messages as m
 from understudy.protocol.commands import FactKind
 from understudy.protocol.members import Members
 from understudy.sim.plan import UserPlan
-from understudy.sim.workers import Handling, Script, client_world
+from understudy.sim.workers import Handling, Script, Worlds, client_world
 from understudy.sim.world import Machine, World
 from understudy.transport.memory import MemoryNetwork
 
@@ -88,7 +88,7 @@ class Cluster:
             def script(world: ClientWorld, shown: list[Opened] = shown) -> Script:
                 shown.append((yield from open_session(world, self.cookie)))
 
-            Handling(self[at], ended.append).begin(script, USER)
+            Handling(self[at], ended.append).begin(script, Worlds(USER))
             while not ended and self.now_ms < until_ms:
                 self.wait(1)
             if shown and shown[0].session_id is not None:
@@ -380,7 +380,7 @@ def test_a_worker_that_stood_still_shows_nothing_old_under_a_new_lease() -> None
         def script(world: ClientWorld, shown: list[Opened] = shown, cookie: str = a.cookie) -> Script:
             shown.append((yield from open_session(world, cookie)))
 
-        Handling(a[old], lambda error: None).begin_stalled(script, USER, a.key, 3_000, after)
+        Handling(a[old], lambda error: None).begin_stalled(script, Worlds(USER), a.key, 3_000, after)
         a.wait(6_000)
         assert x_of(shown[0].attributes) == b"2"
 
@@ -395,7 +395,7 @@ def test_a_worker_that_stood_still_and_then_asks_its_agent_looks_anew() -> None:
     def script(world: ClientWorld) -> Script:
         shown.append((yield from open_session(world, a.cookie)))
 
-    Handling(a[a.primary()], lambda error: None).begin_stalled(script, USER, a.key, 3_000, 3)
+    Handling(a[a.primary()], lambda error: None).begin_stalled(script, Worlds(USER), a.key, 3_000, 3)
     assert a.write("a", b"2").protected
     a.wait(3_000)
     assert x_of(shown[0].attributes) == b"2"
@@ -520,7 +520,7 @@ def found_at(cluster: Cluster, name: str) -> str:
     def script(world: ClientWorld) -> Script:
         shown.append((yield from open_session(world, cluster.cookie)))
 
-    Handling(cluster[name], ended.append).begin(script, USER)
+    Handling(cluster[name], ended.append).begin(script, Worlds(USER))
     while not ended:
         cluster.wait(1)
     if not shown:

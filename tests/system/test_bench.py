@@ -217,7 +217,7 @@ def test_a_path_over_a_distance_takes_the_ways_that_it_must(tmp_path: Path) -> N
     """With 5 ms each way a protected write takes one way to the copy and one back, redis' SET and WAIT three times as
     many, and what is read in place none.
 
-    (Once a second redis' replica acknowledges unasked, which shortens a WAIT that is under way; never the median of five.)
+    (Once a second redis' replica acknowledges unasked, which shortens a WAIT that is under way, but not the median.)
     """
     skip_where_nothing_is_apart()
     found = section(tmp_path, "apart.py", "--delay-ms", "5", "--rounds", "1", "--count", "5")

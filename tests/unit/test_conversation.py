@@ -671,7 +671,7 @@ def test_without_a_wait_a_touch_is_sent_for_sessions_from_elsewhere_too(worker: 
     session = worker.begin(cookie)
     assert session["n"] == 1
     worker.finish(session)
-    assert worker.asked[-1] == Ask(TouchRequest(session.visit.opened.key), waits=False)  # type: ignore[union-attr]
+    assert worker.asked[-1] == Ask(TouchRequest(session.visit.opened.key, primary="b"), waits=False)  # type: ignore[union-attr]
 
 
 def test_two_first_requests_on_a_member_that_does_not_hold_the_session_see_one(worker: Worker) -> None:

@@ -145,7 +145,9 @@ class Executor:
     def _work(self, turn: _Turn) -> None:
         self._touched = 0
         for _ in range(min(len(self._events), EVENTS_PER_TURN_MAX)):
-            self._carry_out(self.engine.handle(self._events.popleft(), turn.now_ms), turn)
+            commands = self.engine.handle(self._events.popleft(), turn.now_ms)
+            if commands:
+                self._carry_out(commands, turn)
             if self._touched >= limits.BATCH_ENTRIES_MAX:
                 break
         if not self._events and self._scans:

@@ -230,7 +230,7 @@ def commit(
                 yield from _settle(world, visit)
             touched = _touched(world, visit.opened)
             if touched is not visit.opened:
-                yield Ask(TouchRequest(touched.key), waits=False)
+                yield Ask(TouchRequest(touched.key, primary=touched.primary), waits=False)
                 visit.opened = touched
         _raise_wrong(changes)
         return None

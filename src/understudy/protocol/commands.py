@@ -38,7 +38,8 @@ class DoCommit(Struct, frozen=True, gc=False):
 class Touch(Struct, frozen=True, gc=False):
     age_ms: int
     forward: bool = False
-    """Came from a worker or a proxy: tell the primary or the backups, too."""
+    """Came from a worker or a proxy: tell the primary or the backups, too, and ``primary`` if nothing is known here."""
+    primary: str = ""
 
 
 class CopyIn(Struct, frozen=True, gc=False):
@@ -255,9 +256,8 @@ class CompareOne(Struct, frozen=True, gc=False):
 
     asked: tuple[str, ...] = ()
     epoch: Epoch = Epoch(0, 0, 0)
-    """The epoch that our copy was refused for, if it was."""
     promised: Promise = Promise(0, 0)
-    """The promise that it was refused for, if it was."""
+    """The epoch, or the promise, that our copy was refused for, if it was."""
 
 
 class AnswerCompare(Struct, frozen=True, gc=False):

@@ -207,7 +207,7 @@ class Engine:
     def _requested(self, ticket: c.Ticket, request: m.Request) -> None:
         if isinstance(request, m.TouchRequest):
             self.moves.used_here(request.key)
-            self.core.emit(c.Change(request.key, c.Touch(request.age_ms, forward=True)))
+            self.core.emit(c.Change(request.key, c.Touch(request.age_ms, forward=True, primary=request.primary)))
         else:
             self.service.requested(ticket, request)
 
@@ -394,10 +394,10 @@ class Engine:
                 self._stepped_down(event)
             case c.TakeContribution():
                 self.comparisons.contribution_taken(event)
-            case c.Touch(age_ms=age_ms, forward=forward):
+            case c.Touch(age_ms=age_ms, forward=forward, primary=primary):
                 is_news = entry is not None and event.outcome is Outcome.STORED and entry.role is Role.PRIMARY
-                if entry is not None and (forward or is_news):
-                    self.sweeps.accessed(key, entry, event.before, age_ms)
+                if forward or is_news:
+                    self.sweeps.accessed(key, entry, event.before, age_ms, primary)
             case c.Expire():
                 if event.outcome is Outcome.REMOVED and event.before is not None and not event.before.ended:
                     self.sweeps.forget(key, event.before)

@@ -67,14 +67,18 @@ class Sweeps:
 
     # --- use and expiry -------------------------------------------------------------------------------------
 
-    def accessed(self, key: bytes, entry: Entry, before: Entry | None, age_ms: int) -> None:
+    def accessed(self, key: bytes, entry: Entry | None, before: Entry | None, age_ms: int, primary: str = "") -> None:
         """Let those who must know learn that a session was used: its primary, or from there its backups.
 
-        With the next batch; at once where the session may expire there before that one comes.
+        With the next batch; at once where the session may expire there before that one comes. Where places are computed,
+        a member that holds no copy keeps no entry either: it tells the ``primary`` that its worker knows of.
         """
-        to = entry.backups if entry.role is Role.PRIMARY else (entry.primary,)
+        if entry is None:
+            to: tuple[str, ...] = (primary,)
+        else:
+            to = entry.backups if entry.role is Role.PRIMARY else (entry.primary,)
         for name in to:
-            if name != self._core.me:
+            if name and name != self._core.me:
                 self._ages.setdefault(name, {})[key] = self._core.now_ms - age_ms
         self._is_urgent |= before is None or not before.has_data or before.expired(self._core.now_ms + URGENT_MS)
 

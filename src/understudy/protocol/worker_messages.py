@@ -101,6 +101,8 @@ class TouchRequest(msgspec.Struct, frozen=True, array_like=True, tag=68):
 
     key: bytes
     age_ms: int = 0
+    primary: str = ""
+    """As the worker was told: for an agent that keeps no note of the session."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=69):

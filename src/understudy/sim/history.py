@@ -236,7 +236,7 @@ class History:
         return [ledger for user in self.users for ledger in user.ledgers]
 
     def _primary_of(self, key: bytes) -> Entry | None:
-        entries = (machine.store.read(key).entry for machine in self.world.machines.values())
+        entries = (machine.store.entries.get(key) for machine in self.world.machines.values())
         return next((entry for entry in entries if entry is not None and entry.role is Role.PRIMARY), None)
 
     def _unlooked(self) -> Iterator[str]:

@@ -250,9 +250,11 @@ VARIED_EVERY = 4
 ZONES = ((), ("hall",), ("east", "west"))
 ABSOLUTE_MS = 5_000
 VIEWS_MS = (700, 1_500)
-USERS = (7, 10)
-LASTS_MS = 7_500
-"""Each tab works about so long, if its requests are answered at once."""
+USERS = (8, 12)
+LASTS_MS = 6_000
+"""Each tab works about so long, if its requests are answered at once; less, if its user sleeps meanwhile."""
+AWAKE_MS = 1_500
+"""So long at least."""
 ANSWER_MS = 15
 PACES_MS = (60, 200, 350)
 SHORT_IDLE_MS = 5_000
@@ -397,9 +399,9 @@ def _faults(random: Random, kind: Profile, members: tuple[str, ...]) -> list[Fau
 
 
 def _user(random: Random) -> UserPlan:
-    sleeps = random.random() < 0.2
-    tabs = [_tab(random, tab, sleeps) for tab in range(random.choice((1, 2, 2, 3)))]
-    return UserPlan(tabs=tuple(map(tuple, tabs)), idle_timeout_ms=SHORT_IDLE_MS if sleeps else LONG_IDLE_MS)
+    sleep_ms = random.choice(SLEEPS_MS) if random.random() < 0.2 else 0
+    tabs = [_tab(random, tab, sleep_ms) for tab in range(random.choice((1, 2, 2, 3)))]
+    return UserPlan(tabs=tuple(map(tuple, tabs)), idle_timeout_ms=SHORT_IDLE_MS if sleep_ms else LONG_IDLE_MS)
 
 
 _KINDS = (
@@ -412,17 +414,18 @@ _KINDS = (
 _RARE = (OperationKind.RENEW, OperationKind.RENEW, OperationKind.LOGIN, OperationKind.LOGOUT)
 
 
-def _tab(random: Random, number: int, sleeps: bool) -> list[Operation]:
+def _tab(random: Random, number: int, sleep_ms: int) -> list[Operation]:
     sticky = random.choice((0.0, 0.5, 0.95))
     pace_ms = random.choice(PACES_MS)
     operations: list[Operation] = []
-    lasts_ms = 0
-    while lasts_ms < LASTS_MS:
+    until_ms = max(LASTS_MS - sleep_ms, AWAKE_MS) if number else LASTS_MS
+    lasts_ms, sleeps = 0, number == 0 and sleep_ms > 0
+    while lasts_ms < until_ms:
         draw_ = random.random()
         kind = random.choice(_KINDS)
         if draw_ < 0.02:
             kind = random.choice(_RARE)
-        elif sleeps and number == 0 and draw_ < 0.05:
+        elif sleeps and draw_ < 0.05:
             kind, sleeps = OperationKind.IDLE, False
         attribute = random.choice((f"t{number}", f"t{number}", f"u{number}", "shared"))
         operations.append(
@@ -431,7 +434,7 @@ def _tab(random: Random, number: int, sleeps: bool) -> list[Operation]:
                 think_ms=random.randint(1, pace_ms),
                 at=-1 if random.random() < sticky else random.randrange(60),
                 attribute=attribute if kind in (OperationKind.WRITE, OperationKind.DELETE) else "",
-                view_ms=random.choice(SLEEPS_MS) if kind is OperationKind.IDLE else _view_ms(random),
+                view_ms=sleep_ms if kind is OperationKind.IDLE else _view_ms(random),
                 stall_ms=random.choice((0,) * 24 + (5, 300)),
                 stalls_after=random.randint(1, 3),
                 dies_ms=random.choice((0,) * 199 + (random.randint(1, 30),)),

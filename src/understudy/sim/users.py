@@ -18,7 +18,7 @@ from understudy.model.commit import Opening, Outcome
 from understudy.sim.checkers.ledger import Calm, Ledger
 from understudy.sim.checkers.register import Write
 from understudy.sim.plan import Operation, OperationKind, Plan, UserPlan
-from understudy.sim.workers import Died, Handling, Pause, Script
+from understudy.sim.workers import Died, Handling, Pause, Script, Worlds
 from understudy.sim.world import Machine, World
 
 PATIENCE_MS = 2_500
@@ -146,6 +146,7 @@ class User:
         self.looks = 0
         """Last looks that are not answered yet."""
         self._is_logging_in = False
+        self._worlds = Worlds(user)
 
     def tell(self, text: str) -> None:
         self.problems.append(f"at {self.world.now_ms} ms, {self.name}, {text}")
@@ -231,9 +232,9 @@ class User:
         handling = Handling(machine, partial(self._answered, request, done))
         if operation.stall_ms and request.ledger is not None:
             key, after = request.ledger.key, operation.stalls_after
-            handling.begin_stalled(request.script, self.plan, key, operation.stall_ms, after)
+            handling.begin_stalled(request.script, self._worlds, key, operation.stall_ms, after)
         else:
-            handling.begin(request.script, self.plan)
+            handling.begin(request.script, self._worlds)
         if operation.dies_ms:
             self.world.later(operation.dies_ms, handling.die)
         if not request.over:

@@ -17,6 +17,7 @@ from understudy.protocol.worker_messages import AcknowledgeMode
 from understudy.sim.plan import UserPlan
 from understudy.sim.world import Machine, Question
 from understudy.store import Reading
+from understudy.store.memory import MemoryStore
 
 TOUCH_SHARE = 20
 TOUCH_EVERY_MS = (1_000, 60_000)
@@ -37,6 +38,20 @@ class Died(Exception):
 
 
 Done = Callable[[Exception | None], None]
+
+
+class Worlds:
+    """What the workers of each machine see of it for one user, made once a store."""
+
+    def __init__(self, user: UserPlan) -> None:
+        self.user = user
+        self._by_store: dict[MemoryStore, ClientWorld] = {}
+
+    def of(self, machine: Machine) -> ClientWorld:
+        world = self._by_store.get(machine.store)
+        if world is None:
+            world = self._by_store[machine.store] = client_world(machine, self.user)
+        return world
 
 
 def client_world(machine: Machine, user: UserPlan, stalled: _Stalled | None = None) -> ClientWorld:
@@ -105,17 +120,17 @@ class Handling:
         self._stalled: _Stalled | None = None
         machine.requests[self._number] = self.die
 
-    def begin(self, write: Callable[[ClientWorld], Script], user: UserPlan) -> None:
+    def begin(self, write: Callable[[ClientWorld], Script], worlds: Worlds) -> None:
         """Run the script that ``write`` makes."""
-        self._start(write(client_world(self.machine, user)))
+        self._start(write(worlds.of(self.machine)))
 
     def begin_stalled(
-        self, write: Callable[[ClientWorld], Script], user: UserPlan, key: bytes, ms: int, after: int
+        self, write: Callable[[ClientWorld], Script], worlds: Worlds, key: bytes, ms: int, after: int
     ) -> None:
         """The same with a worker that stands still for a while, see ``_Stalled``."""
         machine = self.machine
         self._stalled = _Stalled(machine, key, after)
-        script = write(client_world(machine, user, self._stalled))
+        script = write(client_world(machine, worlds.user, self._stalled))
         machine.world.later(ms, lambda: machine.run(lambda: self._start(script)))
 
     def die(self) -> None:

@@ -97,6 +97,8 @@ class Machine:
         self._frozen: list[Callable[[], None]] = []
         self._turn_due = False
         self._tick_due_ms = -1
+        self._tick_at_ms = 0
+        """The same instant, by its own clock."""
         self._timeouts_due = False
 
     def _empty_store(self) -> MemoryStore:
@@ -121,7 +123,7 @@ class Machine:
         """What its store holds of a session, and what the one held that it has lost since then."""
         lost = self.lost_store[0] if self.lost_store is not None and self.lost_store[1] >= since_ms else None
         for store in (self.store, lost):
-            entry = store.read(key).entry if store is not None else None
+            entry = store.entries.get(key) if store is not None else None
             if entry is not None:
                 yield entry
 
@@ -330,10 +332,12 @@ class Machine:
         self._schedule_tick(executor)
 
     def _schedule_tick(self, executor: Executor) -> None:
-        now = self.world.network.now_ms
-        due_ms = self.clock.until(executor.deadline_ms(), now)
+        now, deadline_ms = self.world.network.now_ms, executor.deadline_ms()
+        if self._tick_due_ms > now and deadline_ms >= self._tick_at_ms:
+            return
+        due_ms = self.clock.until(deadline_ms, now)
         if self._tick_due_ms <= now or due_ms < self._tick_due_ms:
-            self._tick_due_ms = due_ms
+            self._tick_due_ms, self._tick_at_ms = due_ms, deadline_ms
             self.world.at(due_ms, self._tick, executor, due_ms)
 
     def _tick(self, executor: Executor, due_ms: int) -> None:
@@ -398,7 +402,7 @@ class World:
 
     def is_held(self, key: Key) -> bool:
         """True if a machine that runs holds a copy of a session whose time is not over."""
-        copies = ((machine, machine.store.read(key).entry) for machine in self.machines.values() if machine.is_up)
+        copies = ((machine, machine.store.entries.get(key)) for machine in self.machines.values() if machine.is_up)
         return any(e is not None and e.has_data and not e.expired(machine.now_ms()) for machine, e in copies)
 
     # --- who looks on --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
@@ -67,6 +67,16 @@ class MemoryStore:
     def is_writing(self) -> bool:
         """True inside a write transaction's block: what it has done so far is not durable."""
         return self._writing
+
+    @property
+    def entries(self) -> Mapping[Key, Entry]:
+        """The entries by their keys, in no order; as ``read``."""
+        return self._contents.entries
+
+    @property
+    def outbox(self) -> Mapping[int, OutboxRow]:
+        """The rows of the outbox by their numbers, in no order; as ``read``."""
+        return self._contents.outbox
 
     def read(self, key: Key) -> Reading:
         """One look-up of what is committed; inside a write transaction's block, of what that has done so far."""

@@ -9,7 +9,6 @@ from understudy.model.entry import Entry, Key, Role
 from understudy.protocol import messages as m
 from understudy.sim.world import Machine, Reply
 
-OUTBOX_ROWS_MAX = 1_000
 NOTICED_LEASES = 2
 """A cut is noticed within a lease; heartbeats and turns are not continuous."""
 
@@ -48,8 +47,7 @@ class UnderWay:
         if flight is None or message.delta.location.primary != machine.name:
             return
         shown = message.delta.context.get(machine.me.incarnation, 0)
-        with machine.store.view() as view:
-            unanswered = {row.number for row in view.outbox(0, OUTBOX_ROWS_MAX) if not row.marked}
+        unanswered = {row.number for row in machine.store.outbox.values() if not row.marked}
         if any(number <= shown for number in unanswered.intersection(flight.numbers) - flight.moves):
             self._tell(f"{machine.name} shows {to} a change of {key.hex()[:6]} that nobody has acknowledged yet")
 
@@ -78,7 +76,7 @@ class Refused:
         elif answer.outcome is Outcome.REFUSED and not answer.unsure:
             self._not_written.add(request.commit.id)
             for other in machine.world.machines.values():
-                self.stored(other, request.key, None, other.store.read(request.key).entry)
+                self.stored(other, request.key, None, other.store.entries.get(request.key))
 
 
 class Smaller:
@@ -105,7 +103,7 @@ class Smaller:
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
         if not self._knows(machine):
             return
-        name, entry = request.key.hex()[:6], machine.store.read(request.key).entry
+        name, entry = request.key.hex()[:6], machine.store.entries.get(request.key)
         if isinstance(request, m.CommitRequest) and answer.outcome is Outcome.COMMITTED:
             self._tell(f"{machine.name} answers a change of {name} on the smaller side of a cut")
         elif isinstance(request, m.FetchRequest) and answer.outcome is m.FetchOutcome.HERE:

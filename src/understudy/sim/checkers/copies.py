@@ -6,17 +6,16 @@ from collections.abc import Callable
 
 from understudy.client import in_place
 from understudy.model.commit import Outcome
-from understudy.model.entry import Attributes, Entry, Key, Role, contains
+from understudy.model.entry import Attributes, Entry, Key, Role, contains, covers
 from understudy.protocol import messages as m
 from understudy.protocol.commands import Fact, FactKind
+from understudy.sim.checkers.holding import LOST_A_MOMENT_AGO_MS, seen_with
 from understudy.sim.checkers.ledger import Calm
 from understudy.sim.world import Machine, Reply, World
 
 NEVER_MS = 1 << 60
 RECOVERING_MS = 12_000
 """After the loss of a store, until everything has its copies again: what was protected may be read meanwhile."""
-LOST_A_MOMENT_AGO_MS = 3_000
-"""A machine whose store was lost so lately may have acknowledged before, to whoever has not noticed the loss."""
 
 
 class Copies:
@@ -71,10 +70,8 @@ class Copies:
         """What a reader was shown and told to be protected; nobody may be shown what a failure could take back."""
         if not self._calm.holds(began_ms):
             return
-        dots = {s.dot for siblings in attributes.values() for s in siblings}
-        holders = self._holders(
-            world, lambda entry: all(contains(entry.context, *dot) for dot in dots), key, began_ms - RECOVERING_MS
-        )
+        seen = seen_with(attributes)
+        holders = self._holders(world, lambda entry: covers(entry.context, seen), key, began_ms - RECOVERING_MS)
         if holders <= self._copies:
             self._tell(f"{where}: what is shown of {key.hex()[:6]} is called protected; {holders} hold it")
 
@@ -95,11 +92,16 @@ class Copies:
         its time has held more than was shown.)
         """
         machines = world.machines.values()
+        holding = sum(
+            entry.ended or has(entry) for machine in machines if (entry := machine.store.entries.get(key)) is not None
+        )
+        if holding > self._copies:
+            return holding
         since_ms = min(since_ms, world.now_ms - LOST_A_MOMENT_AGO_MS)
         if key in self._expired and not any(
             entry.has_data and not entry.expired(machine.now_ms())
             for machine in machines
-            if (entry := machine.store.read(key).entry) is not None
+            if (entry := machine.store.entries.get(key)) is not None
         ):
             return len(machines)
         forgot = self._forgot.get(key, ())
@@ -144,12 +146,13 @@ class Current:
     def shown(self, world: World, key: Key, attributes: Attributes, began_ms: int, where: str) -> None:
         if not self._calm.holds(began_ms):
             return
-        dots = {s.dot for siblings in attributes.values() for s in siblings}
-        self._look(world, key, lambda entry: all(contains(entry.context, *dot) for dot in dots), "shown")
+        seen = seen_with(attributes)
+        self._look(world, key, lambda entry: covers(entry.context, seen), "shown")
 
     def _look(self, world: World, key: Key, has: Callable[[Entry], bool], what: str) -> None:
         for machine in world.machines.values():
-            if not machine.is_on:
+            held = machine.store.entries.get(key)
+            if not machine.is_on or held is None or has(held):
                 continue
             reading, serves, now_ms = in_place.look(machine.store, key, machine.name, machine.lease_until_ms)
             entry = reading.entry

@@ -96,7 +96,7 @@ class Gone:
         """Sessions that ended, and that somebody holds now, whether their tombstones are still there or not."""
         for key in self._ended:
             for machine in world.machines.values():
-                entry = machine.store.read(key).entry
+                entry = machine.store.entries.get(key)
                 if entry is not None and entry.has_data:
                     yield f"{machine.name} holds {key.hex()[:6]}, which has ended"
 
@@ -149,7 +149,7 @@ def _is_at_its_absolute_end(machine: Machine, entry: Entry) -> bool:
 
 def _is_let_go(machine: Machine, key: bytes, copy: Entry) -> bool:
     """Released and forgotten in one turn: others hold all of it, and do not count on this one."""
-    entries = (other.store.read(key).entry for other in machine.world.machines.values())
+    entries = (other.store.entries.get(key) for other in machine.world.machines.values())
     return any(
         entry is not None
         and entry.has_data

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Key, Role
 from understudy.protocol import messages as m
-from understudy.sim.checkers.reigns import has_all
+from understudy.sim.checkers.holding import has_all
 from understudy.sim.world import Machine, Reply
-from understudy.store import OutboxRow
 from understudy.store.memory import MemoryStore
-
-ROWS_MAX = 1_000
 
 
 class Remembered:
@@ -32,15 +29,18 @@ class Remembered:
         known = self._known.get(machine.store)
         if not known:
             return
-        rows = _rows(machine)
+        rows = machine.store.outbox
+        gone = [number for number in known if number not in rows]
+        if not gone:
+            return
         keys = {row.key for row in rows.values()}
-        for number in [number for number in known if number not in rows]:
+        for number in gone:
             key, entry = known.pop(number)
             if key not in keys:
                 self._gone(machine, key, number, entry)
 
     def _gone(self, machine: Machine, key: Key, number: int, entry: Entry) -> None:
-        now = machine.store.read(key).entry
+        now = machine.store.entries.get(key)
         if now is None or now.ended or now.role is not Role.PRIMARY or now.expired(machine.now_ms()):
             return
         if len(now.backups) < self._copies:
@@ -63,11 +63,6 @@ class Told:
             return
         if answer.outcome is not Outcome.COMMITTED or answer.incarnation != machine.me.incarnation:
             return
-        row = _rows(machine).get(answer.number)
+        row = machine.store.outbox.get(answer.number)
         if row is not None and not row.marked:
             self._tell(f"{machine.name} answers change {answer.number} of {row.key.hex()[:6]}, and has not noted it")
-
-
-def _rows(machine: Machine) -> dict[int, OutboxRow]:
-    with machine.store.view() as view:
-        return {row.number: row for row in view.outbox(0, ROWS_MAX)}

@@ -32,7 +32,7 @@ def unprotected(world: World, keys: Iterable[bytes]) -> Iterator[str]:
     machines = list(world.machines.values())
     wanted = min(world.settings.copies_wanted, len(machines) - 1)
     for key in keys:
-        held = [(machine, entry) for machine in machines if (entry := machine.store.read(key).entry) is not None]
+        held = [(machine, entry) for machine in machines if (entry := machine.store.entries.get(key)) is not None]
         yield from _roles_of(key.hex()[:6], held, wanted)
 
 
@@ -64,7 +64,7 @@ def leaderless(world: World, keys: Iterable[bytes]) -> Iterator[bytes]:
     """Sessions of which a machine that runs holds a copy, and none that runs is primary."""
     machines = [machine for machine in world.machines.values() if machine.is_up]
     for key in keys:
-        held = [(machine, entry) for machine in machines if (entry := machine.store.read(key).entry) is not None]
+        held = [(machine, entry) for machine in machines if (entry := machine.store.entries.get(key)) is not None]
         live = [(machine, entry) for machine, entry in held if entry.has_data and not _is_just_over(machine, entry)]
         if live and not any(entry.ended for _, entry in held) and all(e.role is not Role.PRIMARY for _, e in live):
             yield key
@@ -80,7 +80,7 @@ def _is_just_over(machine: Machine, copy: Entry) -> bool:
 def unequal(world: World, keys: Iterable[bytes]) -> Iterator[str]:
     """Copies that differ from their primary, or that nobody lists; changes and questions under way."""
     for key in keys:
-        entries = {name: machine.store.read(key).entry for name, machine in world.machines.items()}
+        entries = {name: machine.store.entries.get(key) for name, machine in world.machines.items()}
         live = {name: entry for name, entry in entries.items() if entry is not None and entry.has_data}
         for name, primary in live.items():
             if primary.role is not Role.PRIMARY:
@@ -130,7 +130,7 @@ def uneven(world: World, keys: Iterable[bytes]) -> Iterator[str]:
 def _primaries(world: World, keys: Iterable[bytes]) -> Iterator[tuple[bytes, str, Entry]]:
     for key in keys:
         for name, machine in world.machines.items():
-            entry = machine.store.read(key).entry
+            entry = machine.store.entries.get(key)
             if entry is not None and entry.role is Role.PRIMARY and not entry.ended:
                 yield key, name, entry
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from understudy.model.entry import Context, Entry, Epoch, Key, Promise, Role, contains, covers
+from understudy.model.entry import Context, Entry, Epoch, Key, Promise, Role, covers
 from understudy.protocol import messages as m
 from understudy.protocol.inquire import PROMISES
+from understudy.sim.checkers.holding import has_all
 from understudy.sim.world import Machine
 from understudy.store.memory import MemoryStore
-
-LOST_A_MOMENT_AGO_MS = 3_000
-"""A machine whose store was lost so lately may have acknowledged before."""
 
 
 class Rising:
@@ -70,7 +68,7 @@ class Promised:
                 self._gives(machine, to, answer.key, promise)
 
     def _gives(self, machine: Machine, to: str, key: Key, promise: Promise) -> None:
-        entry = machine.store.read(key).entry
+        entry = machine.store.entries.get(key)
         if entry is None or entry.ended:  # a full store, or it is over
             return
         if max(entry.promised, Promise(entry.epoch.reign, entry.epoch.chooser)) < promise:
@@ -86,7 +84,7 @@ class Promised:
             self._has(machine, key, wanted.get(key, {}))
 
     def _has(self, machine: Machine, key: Key, context: Context) -> None:
-        entry = machine.store.read(key).entry  # one that was released in the same turn is a proxy by now
+        entry = machine.store.entries.get(key)  # one that was released in the same turn is a proxy by now
         if entry is not None and entry.has_data and not covers(entry.context, context):
             self._tell(f"{machine.name} acknowledged {context} of {key.hex()[:6]} and holds {entry.context}")
 
@@ -94,7 +92,7 @@ class Promised:
         if message.number <= 0:  # of a contribution
             return
         key = message.key
-        given, entry = self._given.get((machine.store, key)), machine.store.read(key).entry
+        given, entry = self._given.get((machine.store, key)), machine.store.entries.get(key)
         self._has(machine, key, message.context)
         if given is None or entry is None or entry.ended:
             return
@@ -110,8 +108,8 @@ class Asked:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._alive: dict[str, frozenset[str]] = {}
-        """Who was alive to each member after its last turn."""
+        self._alive: dict[str, list[str]] = {}
+        """Who was alive to each member after its last turn, while it asks."""
         self._asked: dict[tuple[str, int, Key], Promise] = {}
         self._named: dict[tuple[str, Key, Promise], str] = {}
         """(Who asks, key, promise) -> the primary that it takes the session from."""
@@ -120,8 +118,10 @@ class Asked:
         self._heard: dict[tuple[str, Key, Promise], set[str]] = {}
 
     def turned(self, machine: Machine) -> None:
-        if machine.executor is not None:
-            self._alive[machine.name] = frozenset(machine.executor.engine.members.alive())
+        if machine.executor is not None and machine.executor.engine.inquiries.open:
+            self._alive[machine.name] = machine.executor.engine.members.alive()
+        else:
+            self._alive.pop(machine.name, None)
 
     def asks(self, machine: Machine, to: str, message: m.Ask) -> None:
         for question in message.questions:
@@ -146,7 +146,8 @@ class Asked:
         slot = machine.name, key, Promise(after.epoch.reign, after.epoch.chooser)
         if after.ended or slot not in self._named or machine.executor is None:
             return
-        alive = {name for name in self._alive.get(machine.name, ()) if _stays_alive(machine, name)}
+        known = self._alive.get(machine.name, machine.executor.engine.members.alive())
+        alive = {name for name in known if _stays_alive(machine, name)}
         promised = self._promised.get(slot, {})
         denied = self._heard.get(slot, set()) if self._named[slot] in promised else set()
         for name in alive - denied:
@@ -236,15 +237,3 @@ class Covered:
         holders = [other.name for other in others if has_all(other, key, relied)]
         if len(holders) <= self._copies:
             self._tell(f"{machine.name} gave its copy of {key.hex()[:6]} up, and {holders} alone hold all of it")
-
-
-def has_all(machine: Machine, key: Key, entry: Entry) -> bool:
-    """It holds all values of an entry, or has held them until a moment ago."""
-    dots = {s.dot for siblings in entry.attributes.values() for s in siblings}
-    return any(
-        copy.ended
-        or (copy.has_data and all(contains(copy.context, *dot) for dot in dots))
-        # It had all of it, and a later primary, of which this one has not heard yet, released it.
-        or copy.epoch.reign > entry.epoch.reign
-        for copy in machine.held_at(key, machine.world.now_ms - LOST_A_MOMENT_AGO_MS)
-    )
