@@ -210,7 +210,7 @@ def test_a_use_shortly_before_the_end_is_told_at_once(entry: Entry) -> None:
 
 
 def test_a_use_where_nothing_is_known_of_the_session_is_told_to_the_primary_that_the_worker_knows() -> None:
-    """S44, S45: where places are computed, a member that holds no copy keeps no note; reads there count all the same."""
+    """S44, S45: where places are computed, who holds no copy keeps no note; reads there count all the same."""
     a = Turns("b", "c", placement="rendezvous")
     ((to, message),) = sent(a.asked(m.TouchRequest(KEY, 10, "b")), m.Accessed)
     assert to == "b" and message.ages == ((KEY, 10),)

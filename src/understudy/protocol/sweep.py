@@ -70,8 +70,8 @@ class Sweeps:
     def accessed(self, key: bytes, entry: Entry | None, before: Entry | None, age_ms: int, primary: str = "") -> None:
         """Let those who must know learn that a session was used: its primary, or from there its backups.
 
-        With the next batch; at once where the session may expire there before that one comes. Where places are computed,
-        a member that holds no copy keeps no entry either: it tells the ``primary`` that its worker knows of.
+        With the next batch; at once where the session may expire there before that one comes. Where places are
+        computed, a member that holds no copy keeps no entry either: it tells the ``primary`` that its worker knows of.
         """
         if entry is None:
             to: tuple[str, ...] = (primary,)
