@@ -65,7 +65,6 @@ BROKEN: list[tuple[Break, str, int]] = [
     (p.a_minority_goes_on, "refuse", 0),
     (p.a_copy_begins_its_life_anew, "one", 3),
     (p.readers_are_not_awaited, "delta", 0),
-    (p.an_end_is_told_before_all_know_of_it, "delta", 62020),
     (p.zones_are_ignored, "one", 7),
     (p.computed_places_stay, "rendezvous", 0),
     (p.a_drain_hands_nothing_over, "one", 16),

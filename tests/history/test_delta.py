@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.history.broken_promises import an_end_is_told_before_all_know_of_it
 from tests.history.test_scenarios import Cluster
 
+from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Role
+from understudy.protocol import messages as m
 from understudy.protocol.readers import Readers
 from understudy.sim.history import run
 from understudy.sim.plan import draw
@@ -96,6 +99,37 @@ def test_the_primary_dies_and_all_others_go_on_reading() -> None:
     assert a.read_in_place(died) is None
     a.wait(8_000)
     assert in_place(a) == dict.fromkeys("abcd", b"2")
+
+
+def test_who_writes_beside_a_logout_is_told_of_it_when_nobody_shows_the_session_any_more() -> None:
+    """S04, S12: the end is stored at once, and one of the readers hears of it late. A write that meets the tombstone
+    meanwhile is answered when that one shows nothing in place any more either."""
+    a = delta()
+    a.write("a", b"1")
+    a.wait(200)
+    a["c"].turn_ms = 60
+    answers: dict[str, m.FetchAnswer | m.CommitAnswer | None] = {}
+
+    def ask(what: str, commit: Commit) -> None:
+        request = m.CommitRequest(0, a.key, commit, m.AcknowledgeMode.BACKUP)
+        a["a"].ask(request, lambda answer: answers.update({what: answer}))
+
+    ask("logout", Commit(b"a logout", a.secret, ends=True))
+    a.wait(2)
+    ask("write", Commit(b"a write.", a.secret, {"x": b"later"}))
+    shown_first = a.read_in_place("c")
+    while "write" not in answers:
+        a.wait(1)
+    answer = answers["write"]
+    assert shown_first == b"1" and answer is not None and answer.outcome is Outcome.ENDED
+    assert a.read_in_place("c") is None
+
+
+def test_that_is_seen_when_an_end_is_told_before_all_know_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scenario can fail."""
+    an_end_is_told_before_all_know_of_it(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_who_writes_beside_a_logout_is_told_of_it_when_nobody_shows_the_session_any_more()
 
 
 @pytest.mark.parametrize("profile", ["delta", "rendezvous"])
