@@ -15,12 +15,14 @@ from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
 from understudy.protocol import messages as m
 from understudy.sim.checkers import quiet
-from understudy.sim.checkers.answers import Durable, Refused, Smaller, UnderWay
+from understudy.sim.checkers.answers import Durable, Known, Refused, Smaller, UnderWay
+from understudy.sim.checkers.commits import Once
 from understudy.sim.checkers.copies import Copies, Current
 from understudy.sim.checkers.entries import Apart, Bounds, Dots, Drained, Gone, OnePrimary
 from understudy.sim.checkers.ledger import Calm, Ledger
-from understudy.sim.checkers.outboxes import Remembered, Told
+from understudy.sim.checkers.outboxes import Remembered, TakenBack, Told
 from understudy.sim.checkers.reigns import Asked, Covered, Granted, Promised, Rising
+from understudy.sim.checkers.uses import Uses
 from understudy.sim.faults import Faults
 from understudy.sim.plan import Plan
 from understudy.sim.users import User
@@ -128,14 +130,25 @@ class History:
         if self.plan.promises.nothing_lost:
             # (Where several are cut off at once, dead holders are given up for whoever seems to be left.)
             world.on_stored.append(Covered(tell, world.settings.copies).stored)
+        else:
+            world.on_replied.append(Known(tell, self.calm).replied)
         remembered = Remembered(tell, world.settings.copies)
         world.on_stored.append(remembered.stored)
         world.on_turned.append(remembered.turned)
         world.on_replied.append(Told(tell).replied)
+        taken_back, once, uses = TakenBack(tell), Once(tell), Uses(tell)
+        world.on_replied.append(taken_back.replied)
+        world.on_stored += [taken_back.stored, once.stored, uses.stored]
+        world.on_touched.append(uses.touched)
+        world.on_sent[m.Acknowledge] += [once.acknowledges, uses.acknowledges]
         world.on_published.append(Granted(tell).published)
         copies, current = Copies(tell, self.calm, world.settings.copies), Current(tell, self.calm)
         world.on_stored.append(copies.stored)
         world.on_told.append(copies.told)
+        world.on_sent[m.Replicate].append(copies.sends)
+        world.on_sent[m.Fetch].append(copies.asks)
+        world.on_sent[m.Fetched].append(copies.shows)
+        world.on_seen.append(partial(under_way.seen, world))
         world.on_replied += [copies.replied, current.replied]
         world.on_shown += [partial(copies.shown, world), partial(current.shown, world)]
 

@@ -260,6 +260,9 @@ PACES_MS = (60, 200, 350)
 SHORT_IDLE_MS = 5_000
 SLEEPS_MS = (2_000, 7_500)
 """Shorter than that idle timeout, so that the session must be alive, and longer, so that it must be over."""
+READING_EVERY, READING_OF, READERS = 4, 2, 3
+"""In one of so many seeds there are so many users who only read: only that they are used keeps their sessions alive."""
+READS_MS, READ_EVERY_MS = 20_000, 500
 QUICK_EVERY, QUICK_OF = 8, 5
 """So many seeds have one history in which members come back before they are missed: the one with this remainder."""
 RESUMED_EVERY, RESUMED_OF, RESUMED_MS = 4, 3, 30
@@ -308,8 +311,26 @@ def draw(seed: int, profile: str = "") -> Plan:
         users=tuple(_user(random) for _ in range(random.randint(*USERS))),
         faults=tuple(_faults(random, kind, members)),
     )
+    if seed % READING_EVERY == READING_OF and F.CRASH in kind.faults:
+        plan = _with_readers(Random(f"readers {seed} {profile}"), plan)
     return (
         plan if (seed + 1) % VARIED_EVERY and profile != "refuse" else _varied(Random(f"varied {seed} {profile}"), plan)
+    )
+
+
+def _with_readers(random: Random, plan: Plan) -> Plan:
+    """The plan with users who change nothing after the login, for longer than a session lives unused, and read where
+    its primary is (one that moves takes its use with it); and with a crash when that is all that keeps them alive."""
+    count = READS_MS // READ_EVERY_MS
+    reads = [
+        tuple(Operation(OperationKind.READ, think_ms=random.randint(1, 2 * READ_EVERY_MS)) for _ in range(count))
+        for _ in range(READERS)
+    ]
+    crash = Fault(F.CRASH, (random.choice(plan.members),), after_ms=SHORT_IDLE_MS + READ_EVERY_MS, lasts_ms=2_500)
+    return msgspec.structs.replace(
+        plan,
+        users=(*plan.users, *(UserPlan(tabs=(tab,), idle_timeout_ms=SHORT_IDLE_MS) for tab in reads)),
+        faults=(*plan.faults, crash),
     )
 
 

@@ -353,6 +353,8 @@ class User:
         # What a writing request was shown may be older than what its commit found; its answer speaks of the latter.
         if request.opened_protected if visit.wrote else protected:
             ledger.shown(request.values, request.began_ms, now)
+        if not visit.wrote and visit.opened is not None:
+            self.world.seen(ledger.key, visit.opened.attributes, visit.opened.primary)
         if protected and not visit.wrote and visit.opened is not None:
             self.world.shown(ledger.key, visit.opened.attributes, request.began_ms, where)
         if request.written is not None:

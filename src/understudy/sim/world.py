@@ -241,6 +241,7 @@ class Machine:
         wait_ms = AGENT_TIMEOUT_MS + self.world.settings.commit_timeout_ms
         question = Question(request, answered, self.world.network.now_ms + wait_ms)
         if isinstance(request, m.TouchRequest):  # is never answered
+            self.world.touched(self, request.key)
             self._submit(c.Requested(self.world.next_ticket(), request))
         else:
             self._put(question)
@@ -384,6 +385,8 @@ class World:
         self.on_published: list[Callable[[Machine, str, int], None]] = []
         self.on_replied: list[Callable[[Machine, m.Request, Reply], None]] = []
         self.on_shown: list[Callable[[bytes, Attributes, int, str], None]] = []
+        self.on_touched: list[Callable[[Machine, bytes], None]] = []
+        self.on_seen: list[Callable[[bytes, Attributes, str], None]] = []
         for name in names:
             self.add(name)
 
@@ -432,6 +435,16 @@ class World:
         """A browser was shown this of a session, and told that it is protected."""
         for look in self.on_shown:
             look(key, attributes, began_ms, where)
+
+    def touched(self, machine: Machine, key: bytes) -> None:
+        """A worker tells its member that a session was used."""
+        for look in self.on_touched:
+            look(machine, key)
+
+    def seen(self, key: bytes, attributes: Attributes, primary: str) -> None:
+        """A browser that changed nothing was shown this of that primary, protected or not."""
+        for look in self.on_seen:
+            look(key, attributes, primary)
 
     def tell(self, machine: Machine, fact: c.Fact) -> None:
         self.facts[fact.kind] = self.facts.get(fact.kind, 0) + 1

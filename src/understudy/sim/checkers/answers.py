@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.model.commit import Outcome
-from understudy.model.entry import Entry, Key, Role
+from understudy.model.entry import Attributes, Entry, Key, Role
 from understudy.protocol import messages as m
-from understudy.sim.world import Machine, Reply
+from understudy.sim.checkers.ledger import Calm
+from understudy.sim.world import Machine, Reply, World
 
+UNKNOWN = (Outcome.UNKNOWN, m.FetchOutcome.UNKNOWN)
 NOTICED_LEASES = 2
 """A cut is noticed within a lease; heartbeats and turns are not continuous."""
 
@@ -50,6 +52,18 @@ class UnderWay:
         unanswered = {row.number for row in machine.store.outbox.values() if not row.marked}
         if any(number <= shown for number in unanswered.intersection(flight.numbers) - flight.moves):
             self._tell(f"{machine.name} shows {to} a change of {key.hex()[:6]} that nobody has acknowledged yet")
+
+    def seen(self, world: World, key: Key, attributes: Attributes, primary: str) -> None:
+        """A worker has shown this, and has waited for what was on its way as its writer does."""
+        machine = world.machines[primary]
+        entry = machine.store.entries.get(key)
+        if machine.executor is None or entry is None or entry.role is not Role.PRIMARY:
+            return
+        shown = {
+            s.number for siblings in attributes.values() for s in siblings if s.incarnation == machine.me.incarnation
+        }
+        if any(row.number in shown and not row.marked for row in machine.store.outbox.values()):
+            self._tell(f"a worker shows a change of {key.hex()[:6]} that nobody has acknowledged to {primary}")
 
 
 class Refused:
@@ -121,3 +135,25 @@ class Smaller:
     def _is_small(self, machine: Machine) -> bool:
         network, machines = machine.world.network, machine.world.machines
         return 2 * sum(not network.is_cut(machine.name, other) for other in machines) <= self._expected
+
+
+class Known:
+    """Where the cluster is whole nobody calls a session unknown that a machine leads (where nothing may be lost, the
+    ledger knows more)."""
+
+    def __init__(self, tell: Callable[[str], None], calm: Calm) -> None:
+        self._tell = tell
+        self._calm = calm
+
+    def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
+        if answer.outcome not in UNKNOWN or not self._calm.holds(machine.world.now_ms):
+            return
+        for other in machine.world.machines.values():
+            entry = other.store.entries.get(request.key) if other.is_up else None
+            if (
+                entry is not None
+                and entry.role is Role.PRIMARY
+                and not entry.ended
+                and not entry.expired(other.now_ms())
+            ):
+                self._tell(f"{machine.name} calls {request.key.hex()[:6]} unknown, and {other.name} is its primary")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from understudy.client import in_place
 from understudy.model.commit import Outcome
-from understudy.model.entry import Attributes, Entry, Key, Role, contains, covers
+from understudy.model.entry import Attributes, Context, Entry, Key, Role, contains, covers
 from understudy.protocol import messages as m
 from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.checkers.holding import LOST_A_MOMENT_AGO_MS, seen_with
@@ -16,6 +16,10 @@ from understudy.sim.world import Machine, Reply, World
 NEVER_MS = 1 << 60
 RECOVERING_MS = 12_000
 """After the loss of a store, until everything has its copies again: what was protected may be read meanwhile."""
+ENDED = (Outcome.ENDED, m.FetchOutcome.ENDED)
+SHOWN = (m.FetchOutcome.FOUND, m.FetchOutcome.NOT_MODIFIED)
+ASKED_MS = 3_000
+"""By then a machine that was met has been asked what it holds."""
 
 
 class Copies:
@@ -29,6 +33,10 @@ class Copies:
         """Who has expired a session last, as its primary, and when."""
         self._forgot: dict[Key, set[str]] = {}
         """Machines that have held a session's tombstone until its time was over."""
+        self._asked: dict[tuple[str, int], tuple[Key, Context]] = {}
+        """(Who asks another member for a session, its request's number) -> its key, and what is known of it there."""
+        self._sent: dict[tuple[str, str, Key], int] = {}
+        """(Who, to whom, key) -> when a copy was last sent."""
         self._met: dict[tuple[str, str], int] = {}
         """(Who, whom) -> since when the first takes the second for present."""
 
@@ -51,7 +59,37 @@ class Copies:
         elif fact.kind is FactKind.MEMBER_LOST:
             self._met.pop((machine.name, fact.member), None)
 
+    def sends(self, machine: Machine, to: str, message: m.Replicate) -> None:
+        self._sent[(machine.name, to, message.key)] = machine.world.now_ms
+
+    def asks(self, machine: Machine, to: str, message: m.Fetch) -> None:
+        self._asked[(machine.name, message.request)] = message.key, message.have
+
+    def shows(self, machine: Machine, to: str, message: m.Fetched) -> None:
+        """Another member is shown a session, and told that it is protected."""
+        key, have = self._asked.pop((to, message.request), (b"", {}))
+        if key and message.answer.outcome in SHOWN and not message.answer.unprotected:
+            self._vouches(machine, key, message.delta.context if message.delta is not None else have)
+
+    def _vouches(self, machine: Machine, key: Key, context: Context) -> None:
+        """A primary says that all of this is protected. (Who has met a machine a moment ago asks it soon what it holds:
+        until then that one counts as it was.)"""
+        entry, now_ms = machine.store.entries.get(key), machine.world.now_ms
+        if entry is None or entry.role is not Role.PRIMARY or not self._calm.holds(now_ms):
+            return
+        for name in entry.backups:
+            met_ms = self._met.get((machine.name, name), -ASKED_MS)
+            if now_ms - met_ms < ASKED_MS and self._sent.get((machine.name, name, key), -1) < met_ms:
+                return
+        holders = self._holders(machine.world, lambda copy: covers(copy.context, context), key, decided=machine)
+        if holders <= self._copies:
+            self._tell(f"{machine.name} shows {key.hex()[:6]} and calls it protected; {holders} hold it")
+
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
+        if isinstance(request, m.SettleRequest) and isinstance(answer, m.CommitAnswer) and answer.protected:
+            entry = machine.store.entries.get(request.key)
+            if entry is not None and entry.number == request.number:
+                self._vouches(machine, request.key, entry.context)
         if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
             return
         if answer.outcome is not Outcome.COMMITTED or not answer.protected or not answer.number:
@@ -136,9 +174,11 @@ class Current:
         self._calm = calm
 
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
-        if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
+        if not self._calm.holds(machine.world.now_ms) or isinstance(request, m.SettleRequest):
             return
-        if not self._calm.holds(machine.world.now_ms):
+        if answer.outcome in ENDED:
+            self._look(machine.world, request.key, lambda entry: False, "called ended")
+        if not isinstance(answer, m.CommitAnswer) or not isinstance(request, m.CommitRequest):
             return
         if answer.outcome is Outcome.COMMITTED and answer.protected and answer.number:
             self._look(machine.world, request.key, lambda entry: _has(entry, request, answer), "answered")

@@ -13,6 +13,7 @@ from understudy.transport import Peer
 LOOK_EVERY_TURNS = 8
 USE_SLACK_MS = 100
 """By so much two members' records of one use may differ, by the way of the message that told it."""
+NEARLY_MS, NEARLY_SHARE = 1_000, 10
 SETTLED_MS = 3_000
 LAST_LOOK_MS = 1_000
 KEYS_MAX = 1_000
@@ -115,11 +116,12 @@ class Gone:
             return
         dropped, self._dropped = self._dropped, []
         for key, copy in dropped:
-            if key in self._expired or machine.me in self._discarding or _is_orphaned(machine, copy):
+            if machine.me in self._discarding or _is_let_go(machine, key, copy):
                 continue
-            if _is_let_go(machine, key, copy):
-                continue
-            self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
+            if not _is_nearly_over(machine, copy):
+                self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, whose time is not over")
+            elif key not in self._expired and not _is_orphaned(machine, copy):
+                self._tell(f"{machine.name} dropped its copy of {key.hex()[:6]}, which no primary has expired")
 
     def stored(self, machine: Machine, key: bytes, before: Entry | None, after: Entry | None) -> None:
         if after is not None and after.ended:
@@ -145,6 +147,11 @@ class Gone:
 def _is_at_its_absolute_end(machine: Machine, entry: Entry) -> bool:
     times = entry.times
     return bool(times.absolute_timeout_ms) and machine.now_ms() >= times.created_ms + times.absolute_timeout_ms
+
+
+def _is_nearly_over(machine: Machine, copy: Entry) -> bool:
+    """By as much as a copy may be thought to have been used later than it was."""
+    return copy.expired(machine.now_ms() + max(NEARLY_MS, copy.times.idle_timeout_ms // NEARLY_SHARE))
 
 
 def _is_let_go(machine: Machine, key: bytes, copy: Entry) -> bool:

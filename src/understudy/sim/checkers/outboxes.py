@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.model.commit import Outcome
-from understudy.model.entry import Entry, Key, Role
+from understudy.model.entry import Entry, Key, Role, covers
 from understudy.protocol import messages as m
 from understudy.sim.checkers.holding import has_all
 from understudy.sim.world import Machine, Reply
@@ -13,13 +13,15 @@ from understudy.store.memory import MemoryStore
 
 
 class Remembered:
-    """A change of a primary leaves its outbox when enough others hold it, when a later one of the session stands for
-    it, or when the list of backups itself says that copies are lacking."""
+    """A change of a primary leaves its outbox when enough others hold it, when users were told of it and a later one of
+    the session stands for it, or when the list of backups itself says that copies are lacking."""
 
     def __init__(self, tell: Callable[[str], None], copies: int) -> None:
         self._tell = tell
         self._copies = copies
         self._known: dict[MemoryStore, dict[int, tuple[Key, Entry]]] = {}
+        self._unmarked: dict[MemoryStore, set[int]] = {}
+        """Changes that nobody had been answered for after the last turn."""
 
     def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
         if after is not None and after.number and (before is None or after.number > before.number):
@@ -31,12 +33,14 @@ class Remembered:
             return
         rows = machine.store.outbox
         gone = [number for number in known if number not in rows]
+        unmarked = self._unmarked.get(machine.store, frozenset())
+        self._unmarked[machine.store] = {number for number, row in rows.items() if not row.marked}
         if not gone:
             return
         keys = {row.key for row in rows.values()}
         for number in gone:
             key, entry = known.pop(number)
-            if key not in keys:
+            if key not in keys or number in unmarked:
                 self._gone(machine, key, number, entry)
 
     def _gone(self, machine: Machine, key: Key, number: int, entry: Entry) -> None:
@@ -66,3 +70,29 @@ class Told:
         row = machine.store.outbox.get(answer.number)
         if row is not None and not row.marked:
             self._tell(f"{machine.name} answers change {answer.number} of {row.key.hex()[:6]}, and has not noted it")
+
+
+class TakenBack:
+    """What somebody was answered for no copy drops that stays one: only what nobody was told of is taken back."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._answered: dict[tuple[Key, int], set[int]] = {}
+        """(Key, incarnation) -> numbers of its changes."""
+
+    def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
+        if isinstance(answer, m.CommitAnswer) and answer.outcome is Outcome.COMMITTED and answer.number:
+            self._answered.setdefault((request.key, answer.incarnation), set()).add(answer.number)
+
+    def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
+        if before is None or after is None or not before.has_data or not after.has_data:
+            return
+        if before.context is after.context or covers(after.context, before.context):
+            return
+        for incarnation, number in before.context.items():
+            kept = after.context.get(incarnation, 0)
+            answered = self._answered.get((key, incarnation), ())
+            dropped = [n for n in answered if kept < n <= number]
+            if dropped:
+                self._tell(f"{machine.name} took back {dropped} of {key.hex()[:6]}, for which it was answered")
+

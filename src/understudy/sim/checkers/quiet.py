@@ -10,6 +10,8 @@ from understudy.protocol.placement import Candidate, chosen, rendezvous
 from understudy.protocol.shares import DIFFERENCE_MIN
 from understudy.sim.world import Machine, World
 
+ABSOLUTE_SLACK_MS = 1_000
+"""An age grows a little on its way to each copy."""
 NOTICED_MS = 2_000
 """By then a backup has looked at what is due, and has asked its primary."""
 
@@ -86,15 +88,27 @@ def unequal(world: World, keys: Iterable[bytes]) -> Iterator[str]:
             if primary.role is not Role.PRIMARY:
                 continue
             for other, entry in live.items():
-                if other in primary.backups and (entry.attributes, entry.context) != (
-                    primary.attributes,
-                    primary.context,
-                ):
-                    yield f"{other} differs from its primary {name} in {key.hex()[:6]}"
+                if other in primary.backups:
+                    wrong = _difference(primary, entry, world.machines[name], world.machines[other])
+                    if wrong:
+                        yield f"{other} differs from its primary {name} in {key.hex()[:6]}, in {wrong}"
                 elif other != name and other not in primary.backups:
                     yield f"{other} keeps a copy of {key.hex()[:6]} that nobody lists"
     for name, machine in world.machines.items():
         yield from _under_way(name, machine)
+
+
+def _difference(one: Entry, other: Entry, here: Machine, there: Machine) -> str:
+    """In what two copies differ that should be equal."""
+    if (one.attributes, one.context) != (other.attributes, other.context):
+        return "what it holds"
+    if one.recent != other.recent:
+        return f"the commits that it remembers, {one.recent} {other.recent}"
+    ours, theirs = one.times, other.times
+    if (ours.idle_timeout_ms, ours.absolute_timeout_ms) != (theirs.idle_timeout_ms, theirs.absolute_timeout_ms):
+        return "its timeouts"
+    age_ms, age_there_ms = here.now_ms() - ours.created_ms, there.now_ms() - theirs.created_ms
+    return "its age" if abs(age_ms - age_there_ms) > ABSOLUTE_SLACK_MS else ""
 
 
 def misplaced(world: World, keys: Iterable[bytes]) -> Iterator[str]:

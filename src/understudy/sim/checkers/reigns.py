@@ -82,6 +82,7 @@ class Promised:
         wanted = self._entrusted.get((to, message.number), {})
         for key, _ in message.keys:
             self._has(machine, key, wanted.get(key, {}))
+            self._keeps(machine, key)
 
     def _has(self, machine: Machine, key: Key, context: Context) -> None:
         entry = machine.store.entries.get(key)  # one that was released in the same turn is a proxy by now
@@ -91,9 +92,11 @@ class Promised:
     def acknowledges(self, machine: Machine, to: str, message: m.Acknowledge) -> None:
         if message.number <= 0:  # of a contribution
             return
-        key = message.key
+        self._has(machine, message.key, message.context)
+        self._keeps(machine, message.key)
+
+    def _keeps(self, machine: Machine, key: Key) -> None:
         given, entry = self._given.get((machine.store, key)), machine.store.entries.get(key)
-        self._has(machine, key, message.context)
         if given is None or entry is None or entry.ended:
             return
         if Promise(entry.epoch.reign, entry.epoch.chooser) < given:
