@@ -19,7 +19,21 @@ from understudy.model import roles
 from understudy.model.commit import Commit, Outcome
 from understudy.model.entry import Entry, Role
 from understudy.protocol import commands as c
-from understudy.protocol import endings, engine, inquire, local, members, readers, replicate, serve, shares, sweep
+from understudy.protocol import (
+    endings,
+    engine,
+    inquire,
+    job,
+    local,
+    members,
+    patrol,
+    places,
+    readers,
+    replicate,
+    serve,
+    shares,
+    sweep,
+)
 from understudy.protocol import messages as m
 from understudy.store import memory
 
@@ -245,3 +259,72 @@ def _without(patch: Patch, verdict: m.Verdict) -> None:
 def that_the_primary_is_heard_is_ignored(patch: Patch) -> None:
     """A member that hears the primary hinders no promotion."""
     _without(patch, m.Verdict.HEARD)
+
+
+# --- what copies know beside the data -------------------------------------------------------------------------------
+
+
+def what_was_answered_is_taken_back(patch: Patch) -> None:
+    """Who steps down drops all that its successor lacks, whoever was answered for it."""
+    patch.setattr(executor._Unanswered, "__contains__", lambda self, number: True)
+
+
+def uses_are_not_told(patch: Patch) -> None:
+    """Only the member that serves a request knows that the session is in use."""
+    patch.setattr(sweep.Sweeps, "accessed", lambda self, key, entry, before, age_ms: None)
+
+
+def a_copy_is_used_when_it_comes(patch: Patch) -> None:
+    """A copy that is made anew begins to be idle when it came."""
+    right = deltas.times_of
+
+    def broken(delta: Any, now_ms: int) -> Any:
+        return msgspec.structs.replace(right(delta, now_ms), accessed_ms=now_ms)
+
+    patch.setattr(deltas, "times_of", broken)
+    patch.setattr(roles, "times_of", broken)
+
+
+def copies_remember_no_commits(patch: Patch) -> None:
+    """A copy keeps the ids that it began with: what is sent again after a failover is done twice."""
+    for module in (deltas, roles):
+        patch.setattr(module, "remembered", lambda entry, delta: entry.recent or delta.recent)
+
+
+# --- what others are shown ------------------------------------------------------------------------------------------
+
+
+def what_others_fetch_is_called_protected(patch: Patch) -> None:
+    """A member is shown a session of another one as protected, whoever holds it."""
+    right = job.Jobs.answer_fetch
+
+    def broken(self: job.Jobs, asked: Any, answer: m.FetchAnswer, entry: Entry | None = None) -> None:
+        right(self, asked, msgspec.structs.replace(answer, unprotected=False), entry)
+
+    patch.setattr(job.Jobs, "answer_fetch", broken)
+
+
+def a_reader_waits_for_nothing(patch: Patch) -> None:
+    """Who reads in place is shown what is on its way, and does not wait until it has arrived."""
+    right = conversation._opened
+
+    def broken(*arguments: Any) -> Any:
+        return msgspec.structs.replace(right(*arguments), unsettled=0)
+
+    patch.setattr(conversation, "_opened", broken)
+
+
+def nobody_hears_where_sessions_are(patch: Patch) -> None:
+    """Places are not announced, and no patrol walks: whoever is asked for a session asks all."""
+    patch.setattr(places.Directory, "announce", lambda self, key, location: None)
+    patch.setattr(patrol.Patrol, "tick", lambda self: None)
+
+
+def what_waited_goes_on_late(patch: Patch) -> None:
+    """A request that something has happened for is looked at again when its time is nearly over."""
+
+    def broken(self: serve.Service, key: bytes, relay: str) -> None:
+        for parked in self._jobs.unparked(key):
+            parked.retry_ms = self._core.now_ms + 1_200
+
+    patch.setattr(serve.Service, "resume", broken)

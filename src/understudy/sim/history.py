@@ -139,7 +139,7 @@ class History:
         taken_back, once, uses = TakenBack(tell), Once(tell), Uses(tell)
         world.on_replied.append(taken_back.replied)
         world.on_stored += [taken_back.stored, once.stored, uses.stored]
-        world.on_touched.append(uses.touched)
+        world.on_asked += [once.asked, uses.asked]
         world.on_sent[m.Acknowledge] += [once.acknowledges, uses.acknowledges]
         world.on_published.append(Granted(tell).published)
         copies, current = Copies(tell, self.calm, world.settings.copies), Current(tell, self.calm)
@@ -228,7 +228,7 @@ class History:
         """The same, when nobody does anything any more."""
         yield from self.unrecovered()
         keys = self.keys()
-        for wrong in (quiet.unequal, quiet.misplaced, quiet.uneven):
+        for wrong in (quiet.unequal, quiet.misplaced, quiet.uneven, quiet.lost_sight):
             yield from wrong(self.world, keys)
         yield from self.gone.alive(self.world)
 

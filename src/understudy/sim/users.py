@@ -23,6 +23,8 @@ from understudy.sim.world import Machine, World
 
 PATIENCE_MS = 2_500
 """A browser, or the balancer before it, gives up then; the request goes on without it."""
+PROMPT_MS = 1_000
+"""Without a fault a request is answered by then, whatever the network loses."""
 LOOK_AGAIN_MS = 500
 LATE_COMMIT_MS = 6_000
 """How long after its worker's end a commit may still be under way."""
@@ -258,6 +260,10 @@ class User:
     def _answered(self, request: Request, done: Callable[[Request], None], error: Exception | None) -> None:
         ledger, now = request.ledger, self.world.now_ms
         nobody = request.over
+        took_ms = now - request.began_ms - request.operation.view_ms - request.operation.stall_ms
+        is_shown = request.opening in (Opening.CURRENT, Opening.GRACE)  # (that nobody holds it may take its time)
+        if is_shown and took_ms > PROMPT_MS and self.calm.whole_ms <= request.began_ms:
+            self.tell(f"{request.where}: is answered after {took_ms} ms, and nothing had gone wrong")
         request.over, request.answered = True, error is None
         if ledger is not None:
             ledger.open_requests -= 1

@@ -240,8 +240,8 @@ class Machine:
         """Ask the agent, or the next one if it ends before it has answered."""
         wait_ms = AGENT_TIMEOUT_MS + self.world.settings.commit_timeout_ms
         question = Question(request, answered, self.world.network.now_ms + wait_ms)
+        self.world.asked(request)
         if isinstance(request, m.TouchRequest):  # is never answered
-            self.world.touched(self, request.key)
             self._submit(c.Requested(self.world.next_ticket(), request))
         else:
             self._put(question)
@@ -385,7 +385,7 @@ class World:
         self.on_published: list[Callable[[Machine, str, int], None]] = []
         self.on_replied: list[Callable[[Machine, m.Request, Reply], None]] = []
         self.on_shown: list[Callable[[bytes, Attributes, int, str], None]] = []
-        self.on_touched: list[Callable[[Machine, bytes], None]] = []
+        self.on_asked: list[Callable[[m.Request], None]] = []
         self.on_seen: list[Callable[[bytes, Attributes, str], None]] = []
         for name in names:
             self.add(name)
@@ -436,10 +436,10 @@ class World:
         for look in self.on_shown:
             look(key, attributes, began_ms, where)
 
-    def touched(self, machine: Machine, key: bytes) -> None:
-        """A worker tells its member that a session was used."""
-        for look in self.on_touched:
-            look(machine, key)
+    def asked(self, request: m.Request) -> None:
+        """A worker asks its member."""
+        for look in self.on_asked:
+            look(request)
 
     def seen(self, key: bytes, attributes: Attributes, primary: str) -> None:
         """A browser that changed nothing was shown this of that primary, protected or not."""

@@ -32,16 +32,20 @@ class Calm:
     def __init__(self, promises: Promises) -> None:
         self._matters = not promises.nothing_lost
         self.since_ms = 0
+        self.whole_ms = 0
+        """Since when there has been no fault, whatever is promised."""
 
     def holds(self, since_ms: int) -> bool:
         """True if it was calm all the time since then."""
         return self.since_ms <= since_ms
 
     def fault(self) -> None:
+        self.whole_ms = NEVER_MS
         if self._matters:
             self.since_ms = NEVER_MS
 
     def recovered(self, now_ms: int) -> None:
+        self.whole_ms = now_ms
         if self._matters:
             self.since_ms = now_ms
 

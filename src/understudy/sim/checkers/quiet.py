@@ -98,6 +98,17 @@ def unequal(world: World, keys: Iterable[bytes]) -> Iterator[str]:
         yield from _under_way(name, machine)
 
 
+def lost_sight(world: World, keys: Iterable[bytes]) -> Iterator[str]:
+    """Members that do not know where a session is, where all are told."""
+    if world.settings.computes_places:
+        return
+    for key, primary, entry in _primaries(world, keys):
+        for name, machine in world.machines.items():
+            known = machine.store.read(key).entry
+            if known is None or known.epoch < entry.epoch:
+                yield f"{name} does not know that {key.hex()[:6]} is at {primary}"
+
+
 def _difference(one: Entry, other: Entry, here: Machine, there: Machine) -> str:
     """In what two copies differ that should be equal."""
     if (one.attributes, one.context) != (other.attributes, other.context):
