@@ -260,10 +260,6 @@ class User:
     def _answered(self, request: Request, done: Callable[[Request], None], error: Exception | None) -> None:
         ledger, now = request.ledger, self.world.now_ms
         nobody = request.over
-        took_ms = now - request.began_ms - request.operation.view_ms - request.operation.stall_ms
-        is_shown = request.opening in (Opening.CURRENT, Opening.GRACE)  # (that nobody holds it may take its time)
-        if is_shown and took_ms > PROMPT_MS and self.calm.whole_ms <= request.began_ms:
-            self.tell(f"{request.where}: is answered after {took_ms} ms, and nothing had gone wrong")
         request.over, request.answered = True, error is None
         if ledger is not None:
             ledger.open_requests -= 1
@@ -287,6 +283,7 @@ class User:
             elif not isinstance(error, (SessionUnavailable, Died)):
                 self.tell(f"{request.where}: {error!r}")
         else:
+            self._look_how_long(request)
             self._note(
                 request,
                 lambda: f"is answered {request.values} {request.outcome!r} protected={_protected(request)}",
@@ -308,6 +305,18 @@ class User:
         machine = self.world.machines[request.at]
         if machine.is_up and machine.back_ms < request.began_ms and self.world.is_held(request.ledger.key):
             self.tell(f"{request.where}: an error page, {error}")
+
+    def _look_how_long(self, request: Request) -> None:
+        """A request that is shown its session waits for no fault that another machine can stand in for."""
+        operation, machine = request.operation, self.world.machines[request.at]
+        took_ms = self.world.now_ms - request.began_ms - operation.view_ms - operation.stall_ms
+        if took_ms <= PROMPT_MS or request.opening not in (Opening.CURRENT, Opening.GRACE):
+            return  # (that nobody holds it may take its time)
+        if self.calm.whole_ms <= request.began_ms:
+            self.tell(f"{request.where}: is answered after {took_ms} ms, and nothing had gone wrong")
+        elif took_ms > PATIENCE_MS and self.always_answers and machine.is_up and machine.back_ms < request.began_ms:
+            if not any(other.turn_ms for other in self.world.machines.values()):
+                self.tell(f"{request.where}: is answered after {took_ms} ms, and its machine was well")
 
     def _logged_in(self, request: Request) -> None:
         """A new session was begun."""

@@ -33,7 +33,7 @@ class Remembered:
             return
         rows = machine.store.outbox
         gone = [number for number in known if number not in rows]
-        unmarked = self._unmarked.get(machine.store, frozenset())
+        unmarked = self._unmarked.get(machine.store, set())
         self._unmarked[machine.store] = {number for number, row in rows.items() if not row.marked}
         if not gone:
             return
@@ -95,4 +95,3 @@ class TakenBack:
             dropped = [n for n in answered if kept < n <= number]
             if dropped:
                 self._tell(f"{machine.name} took back {dropped} of {key.hex()[:6]}, for which it was answered")
-
