@@ -271,7 +271,7 @@ def what_was_answered_is_taken_back(patch: Patch) -> None:
 
 def uses_are_not_told(patch: Patch) -> None:
     """Only the member that serves a request knows that the session is in use."""
-    patch.setattr(sweep.Sweeps, "accessed", lambda self, key, entry, before, age_ms: None)
+    patch.setattr(sweep.Sweeps, "accessed", lambda self, *use: None)
 
 
 def a_copy_is_used_when_it_comes(patch: Patch) -> None:
@@ -315,9 +315,9 @@ def a_reader_waits_for_nothing(patch: Patch) -> None:
 
 
 def nobody_hears_where_sessions_are(patch: Patch) -> None:
-    """Places are not announced, and no patrol walks: whoever is asked for a session asks all."""
+    """Places are not announced, and what a patrol finds is not repaired: whoever is asked for a session asks all."""
     patch.setattr(places.Directory, "announce", lambda self, key, location: None)
-    patch.setattr(patrol.Patrol, "tick", lambda self: None)
+    patch.setattr(patrol.Patrol, "_conclude", lambda self, sender, check: None)
 
 
 def what_waited_goes_on_late(patch: Patch) -> None:
@@ -325,6 +325,6 @@ def what_waited_goes_on_late(patch: Patch) -> None:
 
     def broken(self: serve.Service, key: bytes, relay: str) -> None:
         for parked in self._jobs.unparked(key):
-            parked.retry_ms = self._core.now_ms + 1_200
+            parked.retry_ms = self._core.now_ms + 1_100
 
     patch.setattr(serve.Service, "resume", broken)
