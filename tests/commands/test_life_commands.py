@@ -213,6 +213,22 @@ def test_before_the_outbox_was_read_the_newest_change_stands_for_all() -> None:
     assert len(replies(a.hears("b", m.Acknowledge(KEY, 3, mine.context)))) == 1
 
 
+def test_what_an_earlier_life_left_unanswered_is_not_forgotten_for_a_later_change() -> None:
+    """S03, S23: before the outbox has been read a session changes once more. That nobody was answered for the change
+    before is remembered all the same, until the backup has both (seed 3503)."""
+    a = Turns(entries={KEY: moved(MINE, number=1)}, joined=False, last_view=("a", "b", "c"))
+    found(a, "b")
+    found(a, "c")
+    a.on(c.Scanned(STARTED, (KEY,), False))
+    for name in ("b", "c"):
+        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    commands = a.asked(writing(2, x=b"2"))
+    number = a.entry.number
+    commands += a.on(c.Scanned(c.Scan(c.ScanKind.OUTBOX, c.Recover()), (KEY,), False, (1,), (False,)))
+    assert number > 1 and c.Settle((1,)) not in commands
+    assert c.Settle((1, number)) in a.hears("b", m.Acknowledge(KEY, number, a.entry.context))
+
+
 @pytest.mark.parametrize("reign", [1, 2], ids=["its own from the start", "perhaps taken over just before"])
 def test_a_new_life_waits_for_the_leases_that_its_promotion_had_waited_for(reign: int) -> None:
     """S25, S23: an agent that was promoted and killed at once: the workers of the primary before may still read in

@@ -66,8 +66,9 @@ class Replication:
         now = self._core.now_ms
         if flight is None:
             flight = self._begun(key, entry, before)
-            if before is not None and before.number and before.number != entry.number:
-                # An earlier change was answered unprotected and nobody took it since: this one includes it.
+            if self._taken_up is None and before is not None and before.number and before.number != entry.number:
+                # An earlier change was answered unprotected and nobody took it since: this one includes it. (One of an
+                # earlier life may have been answered to nobody: it is taken up with the outbox.)
                 self._core.emit(c.Settle((before.number,)))
         if not flight.numbers or flight.numbers[-1] != entry.number:
             flight.numbers.append(entry.number)

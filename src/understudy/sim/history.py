@@ -134,6 +134,7 @@ class History:
             world.on_replied.append(Known(tell, self.calm).replied)
         remembered = Remembered(tell, world.settings.copies)
         world.on_stored.append(remembered.stored)
+        world.on_told.append(remembered.told)
         world.on_turned.append(remembered.turned)
         world.on_replied.append(Told(tell).replied)
         taken_back, once, uses = TakenBack(tell), Once(tell), Uses(tell)

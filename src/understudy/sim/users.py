@@ -308,15 +308,15 @@ class User:
 
     def _look_how_long(self, request: Request) -> None:
         """A request that is shown its session waits for no fault that another machine can stand in for."""
-        operation, machine = request.operation, self.world.machines[request.at]
+        operation, machine, machines = request.operation, self.world.machines[request.at], self.world.machines.values()
         took_ms = self.world.now_ms - request.began_ms - operation.view_ms - operation.stall_ms
         if took_ms <= PROMPT_MS or request.opening not in (Opening.CURRENT, Opening.GRACE):
             return  # (that nobody holds it may take its time)
         if self.calm.whole_ms <= request.began_ms:
             self.tell(f"{request.where}: is answered after {took_ms} ms, and nothing had gone wrong")
-        elif took_ms > PATIENCE_MS and self.always_answers and machine.is_up and machine.back_ms < request.began_ms:
-            if not any(other.turn_ms for other in self.world.machines.values()):
-                self.tell(f"{request.where}: is answered after {took_ms} ms, and its machine was well")
+        is_well = machine.is_up and machine.back_ms < request.began_ms and not any(m.turn_ms for m in machines)
+        if took_ms > PATIENCE_MS and self.always_answers and is_well:
+            self.tell(f"{request.where}: is answered after {took_ms} ms, and its machine was well")
 
     def _logged_in(self, request: Request) -> None:
         """A new session was begun."""

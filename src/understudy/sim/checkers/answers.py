@@ -59,6 +59,9 @@ class UnderWay:
         entry = machine.store.entries.get(key)
         if machine.executor is None or entry is None or entry.role is not Role.PRIMARY:
             return
+        others = (other.store.entries.get(key) for other in world.machines.values())
+        if any(other is not None and other.epoch.reign > entry.epoch.reign for other in others):
+            return  # it is deposed, and was not asked
         shown = {
             s.number for siblings in attributes.values() for s in siblings if s.incarnation == machine.me.incarnation
         }

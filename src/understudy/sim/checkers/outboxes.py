@@ -7,9 +7,12 @@ from collections.abc import Callable
 from understudy.model.commit import Outcome
 from understudy.model.entry import Entry, Key, Role, covers
 from understudy.protocol import messages as m
+from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.checkers.holding import has_all
 from understudy.sim.world import Machine, Reply
 from understudy.store.memory import MemoryStore
+
+ALONE = (FactKind.MEMBER_LOST, FactKind.ANSWERED_UNPROTECTED)
 
 
 class Remembered:
@@ -22,13 +25,20 @@ class Remembered:
         self._known: dict[MemoryStore, dict[int, tuple[Key, Entry]]] = {}
         self._unmarked: dict[MemoryStore, set[int]] = {}
         """Changes that nobody had been answered for after the last turn."""
+        self._alone: set[str] = set()
+        """Who has lost somebody, or answered without protection, in this turn: these changes are marked by then."""
+
+    def told(self, machine: Machine, fact: Fact) -> None:
+        if fact.kind in ALONE:
+            self._alone.add(machine.name)
 
     def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
         if after is not None and after.number and (before is None or after.number > before.number):
             self._known.setdefault(machine.store, {})[after.number] = (key, after)
 
     def turned(self, machine: Machine) -> None:
-        known = self._known.get(machine.store)
+        known, is_alone = self._known.get(machine.store), machine.name in self._alone
+        self._alone.discard(machine.name)
         if not known:
             return
         rows = machine.store.outbox
@@ -40,7 +50,7 @@ class Remembered:
         keys = {row.key for row in rows.values()}
         for number in gone:
             key, entry = known.pop(number)
-            if key not in keys or number in unmarked:
+            if key not in keys or (number in unmarked and not is_alone):
                 self._gone(machine, key, number, entry)
 
     def _gone(self, machine: Machine, key: Key, number: int, entry: Entry) -> None:
