@@ -286,6 +286,34 @@ def test_each_answer_to_a_question(held: Entry | None, verdict: m.Verdict) -> No
     assert (given.verdict, given.delta) == (verdict, None)
 
 
+@pytest.mark.parametrize("held", [COPY, proxy("b", ("d",)), None], ids=["a copy", "a place", "nothing"])
+def test_a_promise_that_the_store_has_no_room_for_is_kept(held: Entry | None) -> None:
+    """S31: the asker counts on it, so no copy of a lower reign is acknowledged, also when there is room again; the old
+    primary is told what was promised, and so is who asks for less."""
+    a = Turns("b", "c", entries={KEY: held} if held else None)
+    a.on(c.PeerLost("b", B))
+    a.is_full = True
+    assert answer(a.hears("c", ask(context=THEIRS.context))).verdict is m.Verdict.NOTHING
+    a.is_full = False
+    a.on(c.PeerFound("b", B))
+    commands = a.hears("b", m.Replicate(KEY, 2, delta_since(SECOND, {}, START_MS)))
+    ((to, refusal),) = sent(commands, m.Refuse)
+    assert (to, refusal.promised) == ("b", NEXT) and not sent(commands, m.Acknowledge)
+    refused = answer(a.hears("c", ask(promise=Promise(2, NEXT.chooser - 1))))
+    assert (refused.verdict, refused.promised) == (m.Verdict.REFUSED, NEXT)
+
+
+def test_the_copy_of_who_was_promised_is_taken_also_where_the_store_had_no_room() -> None:
+    """S31: what the promise was for."""
+    a = Turns("b", "c", entries={KEY: COPY})
+    a.on(c.PeerLost("b", B))
+    a.is_full = True
+    a.hears("c", ask())
+    a.is_full = False
+    theirs = moved(at_reign(SECOND, 2, "c", ("a",)), epoch=Epoch(2, NEXT.chooser, 1))
+    assert sent(a.hears("c", replicate(theirs)), m.Acknowledge)
+
+
 def test_a_promise_tells_how_long_the_old_primarys_lease_runs() -> None:
     """S25: the answerer has granted it a lease a moment ago: the successor must hold its first acknowledgement so
     long."""

@@ -43,6 +43,8 @@ class Turns:
     ) -> None:
         self.settings = c.Settings("a", LIVES["a"], CHOOSERS["a"], copies=copies, **settings)
         self.engine = Engine(self.settings)
+        self.is_full = False
+        """The store has no room for any change."""
         self.entries = dict(entries or {})
         self.outbox: set[int] = set()
         self.marked: set[int] = set()
@@ -117,6 +119,8 @@ class Turns:
 
     def _change(self, key: bytes, what: c.What) -> c.Changed:
         before = self.entries.get(key)
+        if self.is_full:
+            return c.Changed(key, what, Outcome.STORE_FULL, before, before)
         unanswered = self.outbox - self.marked
         environment = Environment(self.settings, self.now_ms, self._next_number, lambda: False, unanswered)
         outcome, entry = perform(what, before, environment)

@@ -10,16 +10,18 @@ Source: the two phases of single-decree Paxos (Lamport 1998), with the differenc
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from understudy import limits
 from understudy.model.commit import Outcome
 from understudy.model.delta import delta_since
 from understudy.model.entry import NO_PROMISE, Entry, Location, Promise, Role, covers
 from understudy.protocol import commands as c
 from understudy.protocol.core import Core
 from understudy.protocol.members import Members
-from understudy.protocol.messages import Answer, Answers, Ask, Forget, Question, Verdict
+from understudy.protocol.messages import Answer, Answers, Ask, Forget, Question, Refuse, Verdict
 
 RESEND_MS = 100
 TICK_MS = 20
@@ -65,6 +67,8 @@ class Inquiries:
         self.open: dict[bytes, Inquiry] = {}
         self.is_cold = False
         """Nothing is promoted: who lately stood still, or began, may be the one who is missing."""
+        self.unstored: OrderedDict[bytes, tuple[Promise, Location]] = OrderedDict()
+        """Promises for which the store had no room, and where the session was then."""
         self._promoting: dict[bytes, Inquiry] = {}
         self._dropped: dict[bytes, Dropped] = {}
         self._above: dict[bytes, int] = {}
@@ -96,7 +100,8 @@ class Inquiries:
         if self._core.now_ms < patience_ms:
             self._dropped[key] = Dropped(patience_ms - self._back_off_ms, patience_ms, 0)
             return
-        known = max(entry.epoch.reign, entry.promised.reign, self._above.pop(key, 0))
+        unstored, _ = self.unstored.get(key, (NO_PROMISE, None))
+        known = max(entry.epoch.reign, entry.promised.reign, unstored.reign, self._above.pop(key, 0))
         promise = Promise(known + 1, self._core.settings.chooser)
         question = Question(key, promise, entry.context, entry.location)
         if not self.open:
@@ -253,6 +258,11 @@ class Inquiries:
         """A member wants to become primary of some sessions."""
         heard = frozenset(n for n in self._members.alive() if n != sender and self._members.hears(n))
         for question in message.questions:
+            unstored = self.unstored.get(question.key)
+            if unstored is not None and unstored[0] > question.promise:
+                refused = Answer(question.key, Verdict.REFUSED, unstored[1], promised=unstored[0])
+                self._to_answer.setdefault((sender, message.inquiry), []).append(refused)
+                continue
             what = c.GivePromise(sender, message.inquiry, question.promise, question.context, question.location, heard)
             self._core.emit(c.Change(question.key, what))
 
@@ -261,8 +271,9 @@ class Inquiries:
         what, entry = event.what, event.entry
         assert isinstance(what, c.GivePromise)
         slot = (what.sender, what.inquiry)
+        if event.outcome is Outcome.STORE_FULL:
+            self._keep(event.key, what.promise, what.location if entry is None else entry.location)
         if entry is None:
-            # The store is full: nothing can be stored under a lower reign either, so the promise keeps itself.
             self._members.fence(what.location.primary)
             self._to_answer.setdefault(slot, []).append(Answer(event.key, Verdict.NOTHING))
             return
@@ -284,6 +295,29 @@ class Inquiries:
             delta = delta_since(entry, what.context, self._core.now_ms)
         promised = entry.promised if verdict is Verdict.REFUSED else NO_PROMISE
         self._to_answer.setdefault(slot, []).append(Answer(event.key, verdict, entry.location, delta, promised))
+
+    def _keep(self, key: bytes, promise: Promise, location: Location) -> None:
+        """Remember a promise that the store has no room for: what does not grow, or comes when there is room again,
+        could be stored under a lower reign."""
+        self.unstored[key] = promise, location
+        self.unstored.move_to_end(key)
+        if len(self.unstored) > limits.ACKNOWLEDGED_CONTEXTS_MAX:
+            self.unstored.popitem(last=False)
+        inquiry = self.open.get(key)
+        if inquiry is not None and inquiry.question.promise < promise:
+            del self.open[key]
+            self.try_again(key)
+            self._resume(key, "")
+
+    def refusal(self, key: bytes, number: int, location: Location) -> Refuse | None:
+        """For a copy under a lower reign than was promised, where the store does not know of that; None: take it."""
+        if key not in self.unstored or location.ended:
+            return None
+        promise, place = self.unstored[key]
+        if Promise(location.epoch.reign, location.epoch.chooser) < promise:
+            return Refuse(key, number, place, promise)
+        del self.unstored[key]
+        return None
 
     def _fence_promised(self, before: Entry, what: c.GivePromise) -> None:
         """Whom an earlier reign was promised may be primary by now, unheard by us: one of the others."""

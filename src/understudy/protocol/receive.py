@@ -27,11 +27,10 @@ class Receiver:
                     self._parts.comparisons.begin_if_idle()
                 self._parts.joining.answered(sender, sent_ms)
             case m.Replicate(key=key, number=number, delta=delta):
-                core.emit(c.Change(key, c.CopyIn(sender, number, self._aged(member, delta))))
+                self._copied(key, c.CopyIn(sender, number, self._aged(member, delta)))
             case m.Entrust(number=number, copies=copies):
                 for key, delta in copies:
-                    what = c.CopyIn(sender, number, self._aged(member, delta), entrusted=True)
-                    core.emit(c.Change(key, what))
+                    self._copied(key, c.CopyIn(sender, number, self._aged(member, delta), entrusted=True))
             case m.Entrusted():
                 self._parts.entrustments.entrusted(sender, message)
             case m.Acknowledge():
@@ -94,6 +93,14 @@ class Receiver:
                 on_way_ms = member.age_ms(core.now_ms, sent_ms)
                 for key, age_ms in ages:
                     core.emit(c.Change(key, c.Touch(age_ms + on_way_ms)))
+
+    def _copied(self, key: bytes, what: c.CopyIn) -> None:
+        """Take a copy, unless a promise stands against it that the store had no room for."""
+        refusal = self._parts.inquiries.refusal(key, what.number, what.delta.location)
+        if refusal is None:
+            self._parts.core.emit(c.Change(key, what))
+        else:
+            self._parts.core.send(what.sender, refusal)
 
     def _aged(self, member: Member, delta: Delta) -> Delta:
         """``delta`` with the time that it was under way added to its ages."""

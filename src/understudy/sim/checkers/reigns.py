@@ -71,7 +71,9 @@ class Promised:
         entry = machine.store.entries.get(key)
         if entry is None or entry.ended:  # a full store, or it is over
             return
-        if max(entry.promised, Promise(entry.epoch.reign, entry.epoch.chooser)) < promise:
+        is_stored = max(entry.promised, Promise(entry.epoch.reign, entry.epoch.chooser)) >= promise
+        engine = machine.executor.engine if machine.executor is not None else None
+        if not is_stored and (engine is None or key not in engine.inquiries.unstored):
             self._tell(f"{machine.name} promised {key.hex()[:6]} to {to} and remembers {entry.promised}")
         self._given[(machine.store, key)] = max(promise, self._given.get((machine.store, key), promise))
 
