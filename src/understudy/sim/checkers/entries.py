@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from understudy import limits
-from understudy.model.entry import Entry, Role, covers
+from understudy.model.entry import Entry, Promise, Role, covers
 from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.world import Machine, World
 from understudy.transport import Peer
@@ -22,7 +22,7 @@ AWAY_MS = 10_000
 
 
 class OnePrimary:
-    """One epoch has one primary; whoever becomes primary does so under a higher reign than it knew."""
+    """One epoch has one primary; whoever becomes primary does so under a higher reign than it knew, or has promised."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -37,8 +37,12 @@ class OnePrimary:
         other = self._primaries.setdefault(slot, machine.name)
         if other != machine.name:
             self._tell(f"{other} and {machine.name} are primary of {key.hex()[:6]} in one reign, {after.epoch[:2]}")
-        if before is not None and before.role is not Role.PRIMARY and after.epoch.reign <= before.epoch.reign:
+        if before is None or before.role is Role.PRIMARY:
+            return
+        if after.epoch.reign <= before.epoch.reign:
             self._tell(f"{machine.name} became primary of {key.hex()[:6]} without a higher reign: {after.epoch}")
+        if before.promised > Promise(after.epoch.reign, after.epoch.chooser):
+            self._tell(f"{machine.name} became primary of {key.hex()[:6]}, which it has promised, {before.promised}")
 
 
 class Apart:
