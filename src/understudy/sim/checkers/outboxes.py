@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.model.commit import Outcome
-from understudy.model.entry import Entry, Key, Role, covers
+from understudy.model.entry import Entry, Key, Role, contains, covers
 from understudy.protocol import messages as m
 from understudy.protocol.commands import Fact, FactKind
 from understudy.sim.checkers.holding import has_all
@@ -91,8 +91,13 @@ class TakenBack:
         """(Key, incarnation) -> numbers of its changes."""
 
     def replied(self, machine: Machine, request: m.Request, answer: Reply) -> None:
-        if isinstance(answer, m.CommitAnswer) and answer.outcome is Outcome.COMMITTED and answer.number:
-            self._answered.setdefault((request.key, answer.incarnation), set()).add(answer.number)
+        if not isinstance(answer, m.CommitAnswer) or answer.outcome is not Outcome.COMMITTED or not answer.number:
+            return
+        dot = answer.incarnation, answer.number
+        entries = (other.store.entries.get(request.key) for other in machine.world.machines.values())
+        # (A repeated commit is answered with the number of what came last, which may have changed roles only.)
+        if any(entry is not None and contains(entry.context, *dot) for entry in entries):
+            self._answered.setdefault((request.key, dot[0]), set()).add(dot[1])
 
     def stored(self, machine: Machine, key: Key, before: Entry | None, after: Entry | None) -> None:
         if before is None or after is None or not before.has_data or not after.has_data:
