@@ -443,6 +443,17 @@ def test_it_is_drained_when_everything_is_handed_over_and_not_before() -> None:
     assert a.engine.drained
 
 
+def test_a_late_heartbeat_of_an_earlier_life_replaces_nobody_whom_the_network_shows() -> None:
+    """S22, S23: it was under way when its machine came back without its store: what that one held counts for nothing.
+    (Who was only heard may be the earlier one of two, and is replaced by whoever writes.)"""
+    a = Turns("b")
+    a.on(c.Received("b", 998, m.Heartbeat(1)))
+    assert event(FactKind.MEMBER_FOUND, "b") in a.hears("b", m.Heartbeat(2)), "998 was only heard"
+    a.on(c.PeerFound("b", LIVES["b"]))
+    assert a.on(c.Received("b", 998, m.Heartbeat(1))) == []
+    assert event(FactKind.MEMBER_FOUND, "b") in a.on(c.Received("b", 999, m.Heartbeat(3))), "a life that is new"
+
+
 @pytest.mark.parametrize("leaving", [True, False], ids=["it has left", "it was killed"])
 def test_late_words_of_a_lost_member_bring_it_back_for_nobody(leaving: bool) -> None:
     """S22, S34: they were under way when the network said that it is gone. A write waits for no answer of it; but when

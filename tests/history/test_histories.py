@@ -55,6 +55,8 @@ def test_a_short_swarm_finds_nothing(first: int) -> None:
         pytest.param("", 923, id="S25: a question from before its doubt made it primary"),
         pytest.param("", 3067, id="S25: who stood still lost all others as soon as it had compared, and was alone"),
         pytest.param("quick", 95039, id="S29: an expired session was not called unknown while lost stores counted"),
+        pytest.param("", 981, id="S23: a late heartbeat of the life before hid that a backup had lost its store"),
+        pytest.param("", 238, id="S12: a repeated commit was answered with a promotion's number, rightly"),
         pytest.param("", 153, id="S44: a session that is read where nobody keeps a note of it expired while in use"),
         pytest.param("", 333, id="S03: a deposed primary gave away a change that was repeated as well"),
         pytest.param("", 1482, id="S03: an old cookie's counter was compared with the present session's"),

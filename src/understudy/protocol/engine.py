@@ -90,7 +90,7 @@ class Engine:
             case c.Ticked():
                 self._ticked()
             case c.PeerFound(name=name, incarnation=incarnation):
-                self._found(name, incarnation)
+                self._found(name, incarnation, shown=True)
             case c.PeerLost(name=name, incarnation=incarnation):
                 if not self.joining.is_there(name):
                     self._lost(name, incarnation)
@@ -161,14 +161,14 @@ class Engine:
 
     # --- membership ----------------------------------------------------------------------------------------
 
-    def _found(self, name: str, incarnation: int) -> None:
+    def _found(self, name: str, incarnation: int, shown: bool = False) -> None:
         if name == self.core.me:
             return
         known = self.members.get(name)
         if known is not None and known.incarnation != incarnation and known.is_reachable:
             self._lost(name, known.incarnation)
         was_known = known is not None and known.incarnation == incarnation
-        found = self.members.found(name, incarnation)
+        found = self.members.found(name, incarnation, shown)
         if found is None:
             return
         if was_known:
@@ -248,7 +248,7 @@ class Engine:
     def _shows_life(self, known: Member, event: c.Received) -> bool:
         """True for what a life that is new, or was lost, has said since; late words of before bring nobody back."""
         if known.incarnation != event.incarnation:
-            return isinstance(event.message, m.Heartbeat)
+            return isinstance(event.message, m.Heartbeat) and not known.replaces(event.incarnation)
         return known.shows_life(event.message)
 
     def _answer_lost(self, known: Member, event: c.Received) -> None:

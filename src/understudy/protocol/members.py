@@ -33,6 +33,7 @@ PATIENCE_MS = 100
 """How long they wait then, from its last word; doubled for each further return."""
 PATIENCE_DOUBLINGS_MAX = 3
 FLAPS_KEPT = FLAPS_BORNE + PATIENCE_DOUBLINGS_MAX
+FORMER_KEPT = 3
 CALL_DEAD_MS = 1_000
 """How often a dead member is sent a heartbeat: two may believe it of each other while the network is quiet about it."""
 HEARD_HEARTBEATS = 2
@@ -55,6 +56,10 @@ class Member:
     def __init__(self, name: str, incarnation: int, now_ms: int) -> None:
         self.name = name
         self.incarnation = incarnation
+        self.is_shown = False
+        """The network shows this life; else it was only heard."""
+        self.former: tuple[int, ...] = ()
+        """The lives that were known before it."""
         self.standing = Standing.ALIVE
         self.heard_ms = now_ms
         self.answered_ms = now_ms
@@ -125,6 +130,10 @@ class Member:
         if not self._transit_ms or not sent_ms:
             return 0
         return max(0, now_ms - sent_ms - min(offset for _, offset in self._transit_ms))
+
+    def replaces(self, incarnation: int) -> bool:
+        """True of a life whose last words may come after this one was shown."""
+        return self.is_shown and incarnation in self.former
 
     def shows_life(self, message: MemberMessage) -> bool:
         """True for the answer to a heartbeat that was sent since this life was lost. Anything else may be from before:
@@ -238,11 +247,13 @@ class Members:
 
     # --- membership ----------------------------------------------------------------------------------------
 
-    def found(self, name: str, incarnation: int) -> Member | None:
-        """Note a life of a member; returns it if it is new or has returned, None if it was known and alive."""
+    def found(self, name: str, incarnation: int, shown: bool = False) -> Member | None:
+        """Note a life of a member, which the network has ``shown`` or which has written; returns it if it is new or has
+        returned, None if it was known and alive."""
         known = self._by_name.get(name)
         now = self._core.now_ms
         if known is not None and known.incarnation == incarnation:
+            known.is_shown |= shown
             known.heard_ms = now
             if known.is_reachable:
                 return None
@@ -253,6 +264,7 @@ class Members:
             if len(self._by_name) >= limits.MEMBERS_MAX and known is None:
                 return None
             known = self._by_name[name] = self._fresh(known, name, incarnation)
+            known.is_shown = shown
             self._core.tell(c.FactKind.MEMBER_FOUND, member=name)
         self._core.send(name, self._heartbeat())
         return known
@@ -264,6 +276,7 @@ class Members:
             # The promise was given to the name's workers: they may read on under it after their agent was replaced.
             member.promised_until_ms = known.promised_until_ms
             member.lost_ms = known.last_lost_ms()
+            member.former = (*known.former[-FORMER_KEPT:], known.incarnation)
             member.fence = known.fence
             member.known_fence = -1  # what it promised or took in its former life it may not know any more
         return member
