@@ -41,6 +41,15 @@ def found(a: Turns, name: str) -> list[c.Command]:
     return commands + a.hears(name, m.HeartbeatAck(a.now_ms))
 
 
+def compared(a: Turns) -> None:
+    """Both others are found, and know of nothing beyond what this member holds."""
+    for name in ("b", "c"):
+        found(a, name)
+    a.on(c.Scanned(STARTED, (KEY,), False))
+    for name in ("b", "c"):
+        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+
+
 # --- starting -------------------------------------------------------------------------------------------------------
 
 
@@ -182,11 +191,7 @@ def test_what_an_earlier_life_left_under_way_is_not_called_protected(is_read: bo
     """S12, S23: a change may be here alone that the outbox still tells of: until that has been read, who fetches the
     session waits until its backup has it (profile copies2, seed 3007)."""
     a = Turns(entries={KEY: moved(MINE, number=1)}, joined=False, last_view=("a", "b", "c"))
-    found(a, "b")
-    found(a, "c")
-    a.on(c.Scanned(STARTED, (KEY,), False))
-    for name in ("b", "c"):
-        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    compared(a)
     if is_read:
         a.on(c.Scanned(c.Scan(c.ScanKind.OUTBOX, c.Recover()), (), False))
     commands = a.hears("c", m.Fetch(9, KEY, {}, 1))
@@ -203,11 +208,7 @@ def test_before_the_outbox_was_read_the_newest_change_stands_for_all() -> None:
     made it asked again; who has seen the earlier one waits for it too (seed 911)."""
     mine = moved(after(MINE, sets(2, y=b"2"), 2, "a", START_MS), number=3)
     a = Turns(entries={KEY: mine}, joined=False, last_view=("a", "b", "c"))
-    found(a, "b")
-    found(a, "c")
-    a.on(c.Scanned(STARTED, (KEY,), False))
-    for name in ("b", "c"):
-        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    compared(a)
     a.engine.replication.track(KEY, mine, None)
     assert not replies(a.asked(m.SettleRequest(0, KEY, 2)))
     assert len(replies(a.hears("b", m.Acknowledge(KEY, 3, mine.context)))) == 1
@@ -217,11 +218,7 @@ def test_what_an_earlier_life_left_unanswered_is_not_forgotten_for_a_later_chang
     """S03, S23: before the outbox has been read a session changes once more. That nobody was answered for the change
     before is remembered all the same, until the backup has both (seed 3503)."""
     a = Turns(entries={KEY: moved(MINE, number=1)}, joined=False, last_view=("a", "b", "c"))
-    found(a, "b")
-    found(a, "c")
-    a.on(c.Scanned(STARTED, (KEY,), False))
-    for name in ("b", "c"):
-        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    compared(a)
     commands = a.asked(writing(2, x=b"2"))
     number = a.entry.number
     commands += a.on(c.Scanned(c.Scan(c.ScanKind.OUTBOX, c.Recover()), (KEY,), False, (1,), (False,)))
@@ -236,11 +233,7 @@ def test_a_new_life_waits_for_the_leases_that_its_promotion_had_waited_for(reign
     entry = MINE if reign == 1 else moved(at_reign(MINE, reign, "a", ("b",)), number=0)
     a = Turns(entries={KEY: entry}, joined=False, last_view=("a", "b", "c"))
     promise_ms, began_ms = a.engine.members.promise_ms, a.now_ms
-    found(a, "b")
-    found(a, "c")
-    a.on(c.Scanned(STARTED, (KEY,), False))
-    for name in ("b", "c"):
-        a.hears(name, m.Compared(1, (m.Answer(KEY, m.Verdict.NOTHING),)))
+    compared(a)
     commands = a.asked(writing(2, x=b"2"))
     number = a.entry.number
     commands += a.hears("b", m.Acknowledge(KEY, number, a.entry.context))
